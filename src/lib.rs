@@ -1,4 +1,7 @@
 //! pgweir, a PostgreSQL connection pooler.
-#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::cast_sign_loss))]
 
 pub mod config;
+pub mod net;
+pub mod stats;
+pub mod wire;

@@ -1,0 +1,144 @@
+//! A block of bytes with two cursors, borrowed from this thread's stock and given back as soon as it is empty.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, ReadBuf};
+
+/// Bytes of one block: large enough that a bulk result costs few system calls, small enough that a thousand busy
+/// sessions fit into a cache's worth of megabytes.
+pub const BLOCK: usize = 16 * 1024;
+
+/// Blocks that a thread keeps for reuse; what a storm needed beyond them goes back to the allocator.
+const STOCK: usize = 256;
+
+thread_local! {
+    static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+}
+
+fn borrow_block() -> Box<[u8]> {
+    FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; BLOCK].into_boxed_slice())
+}
+
+fn return_block(block: Box<[u8]>) {
+    FREE.with_borrow_mut(|free| {
+        if free.len() < STOCK {
+            free.push(block);
+        }
+    });
+}
+
+/// Bytes that were read and are not used up yet. Without any it holds no block.
+#[derive(Debug, Default)]
+pub struct Buffer {
+    block: Option<Box<[u8]>>,
+    start: usize,
+    end: usize,
+}
+
+impl Buffer {
+    /// The bytes at hand.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], |block| &block[self.start..self.end])
+    }
+
+    /// The bytes at hand, to be moved about within.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let (start, end) = (self.start, self.end);
+        self.block.as_mut().map_or(&mut [], |block| &mut block[start..end])
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Whether not one byte more fits in.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.end - self.start == BLOCK
+    }
+
+    /// Drops so many bytes from the front; with the last one the block goes back.
+    pub fn consume(&mut self, count: usize) {
+        self.start = (self.start + count).min(self.end);
+        if self.is_empty() {
+            (self.start, self.end) = (0, 0);
+            if let Some(block) = self.block.take() {
+                return_block(block);
+            }
+        }
+    }
+
+    /// Reads once into the room that is left: `Ok(0)` is the end of the stream. Call it only when not full.
+    ///
+    /// # Errors
+    ///
+    /// Those of the stream.
+    pub fn poll_fill<R: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut R,
+    ) -> Poll<io::Result<usize>> {
+        let mut block = self.block.take().unwrap_or_else(borrow_block);
+        if self.end == BLOCK && self.start > 0 {
+            block.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        let mut spare = ReadBuf::new(&mut block[self.end..]);
+        let result = Pin::new(source).poll_read(cx, &mut spare).map_ok(|()| spare.filled().len());
+        if let Poll::Ready(Ok(count)) = result {
+            self.end += count;
+        }
+        if self.is_empty() {
+            return_block(block);
+        } else {
+            self.block = Some(block);
+        }
+        Poll::Ready(ready!(result))
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        self.consume(usize::MAX - self.start);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(buffer: &mut Buffer, mut source: &[u8]) -> usize {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match buffer.poll_fill(&mut cx, &mut source) {
+            Poll::Ready(Ok(count)) => count,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_empty_buffer_holds_no_block() {
+        let mut buffer = Buffer::default();
+        assert_eq!(fill(&mut buffer, b""), 0);
+        assert!(buffer.block.is_none());
+        assert_eq!(fill(&mut buffer, b"abc"), 3);
+        buffer.consume(1);
+        assert_eq!(buffer.bytes(), b"bc");
+        buffer.consume(2);
+        assert!(buffer.block.is_none() && buffer.is_empty());
+    }
+
+    #[test]
+    fn room_at_the_front_is_used_again() {
+        let mut buffer = Buffer::default();
+        assert_eq!(fill(&mut buffer, &[1; BLOCK + 5]), BLOCK);
+        assert!(buffer.is_full());
+        buffer.consume(BLOCK - 2);
+        assert_eq!(fill(&mut buffer, &[2; 10]), 10);
+        assert_eq!(buffer.bytes(), [1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]);
+    }
+}

@@ -1,0 +1,123 @@
+//! Listening sockets.
+
+use super::Stream;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tokio::net::{TcpListener, UnixListener};
+
+/// Why a socket cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// A TCP address.
+    #[error("cannot listen on {address}: {error}")]
+    Tcp {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A socket file.
+    #[error("cannot listen on {}: {error}", path.display())]
+    Unix {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// A socket file on which another process answers.
+    #[error("unix socket {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+}
+
+/// A socket that accepts clients.
+#[derive(Debug)]
+pub enum Acceptor {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+/// Removes a socket file when it is dropped.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _already_gone = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Listens on a TCP address. Needs a tokio runtime.
+///
+/// # Errors
+///
+/// [`ListenError`] names the address.
+pub fn bind_tcp(address: SocketAddr, backlog: u32) -> Result<Acceptor, ListenError> {
+    let bind = || {
+        let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
+        if address.is_ipv6() {
+            // `*` listens on both families with a socket each.
+            socket2::SockRef::from(&socket).set_only_v6(true)?;
+        }
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(backlog)
+    };
+    bind().map(Acceptor::Tcp).map_err(|error| ListenError::Tcp { address, error })
+}
+
+/// Listens on a Unix socket; a file that a dead process left behind is replaced. Needs a tokio runtime.
+///
+/// # Errors
+///
+/// [`ListenError`] names the file.
+pub fn bind_unix(path: &Path, mode: u32) -> Result<(Acceptor, SocketFile), ListenError> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(ListenError::InUse(path.to_owned()));
+    }
+    let bind = || {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        let file = SocketFile(path.to_owned());
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))?;
+        Ok((Acceptor::Unix(listener), file))
+    };
+    bind().map_err(|error| ListenError::Unix { path: path.to_owned(), error })
+}
+
+impl Acceptor {
+    /// Accepts one client. Cancel safe.
+    ///
+    /// # Errors
+    ///
+    /// Those of `accept`; none of them ends the listener.
+    pub async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => listener.accept().await.and_then(|(stream, _)| Stream::from_tcp(stream)),
+            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+
+    /// The TCP address that is listened on.
+    #[must_use]
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+/// Whether an `accept` failed because this process is short of something (file descriptors, memory), so that trying
+/// again at once would only burn CPU.
+#[must_use]
+pub fn accept_error_is_local(error: &io::Error) -> bool {
+    // ENFILE, EMFILE, ENOMEM, ENOBUFS
+    matches!(error.raw_os_error(), Some(23 | 24 | 12 | 105))
+}

@@ -1,0 +1,161 @@
+//! A connected socket, and how one is made.
+
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Where a server is, resolved: what was dialled, and where a cancel for that connection must go.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// An IP address and a port.
+    Tcp(SocketAddr),
+    /// A socket file.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Address {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// A connected socket.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+}
+
+/// Connects. Small messages are sent at once (`TCP_NODELAY`), and dead peers are noticed (`SO_KEEPALIVE`).
+///
+/// Cancel safe: a dropped attempt closes its socket.
+///
+/// # Errors
+///
+/// Those of `connect`.
+pub async fn connect(address: &Address) -> io::Result<Stream> {
+    match address {
+        Address::Tcp(address) => TcpStream::connect(address).await.and_then(Stream::from_tcp),
+        Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
+    }
+}
+
+impl Stream {
+    /// Wraps a TCP connection and sets its options.
+    ///
+    /// # Errors
+    ///
+    /// When the peer is gone already.
+    pub fn from_tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        socket2::SockRef::from(&stream).set_keepalive(true)?;
+        Ok(Self::Tcp(stream))
+    }
+
+    /// Address and port of the peer; `unix` and 0 for a Unix socket.
+    #[must_use]
+    pub fn peer(&self) -> (String, u16) {
+        match self {
+            Self::Tcp(stream) => name_of(stream.peer_addr()),
+            Self::Unix(_) => ("unix".to_owned(), 0),
+        }
+    }
+
+    /// Address and port of this end; `unix` and 0 for a Unix socket.
+    #[must_use]
+    pub fn local(&self) -> (String, u16) {
+        match self {
+            Self::Tcp(stream) => name_of(stream.local_addr()),
+            Self::Unix(_) => ("unix".to_owned(), 0),
+        }
+    }
+
+    /// Whether the reactor has heard anything of this socket since it was last read empty: bytes, end or error. Costs no
+    /// system call while all is quiet.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        let mut byte = [0];
+        let mut cx = Context::from_waker(Waker::noop());
+        let ready = match self {
+            Self::Tcp(stream) => stream.poll_read_ready(&mut cx),
+            Self::Unix(stream) => stream.poll_read_ready(&mut cx),
+        };
+        if ready.is_pending() {
+            return false;
+        }
+        // Readiness may be stale; only a read tells, and clears it.
+        let read = match self {
+            Self::Tcp(stream) => stream.try_read(&mut byte),
+            Self::Unix(stream) => stream.try_read(&mut byte),
+        };
+        !matches!(read, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Writes what the socket takes at once, for a farewell that nobody waits for.
+    pub fn try_write(&self, bytes: &[u8]) {
+        let _unheard = match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        };
+    }
+}
+
+fn name_of(address: io::Result<SocketAddr>) -> (String, u16) {
+    address.map_or_else(|_| ("unknown".to_owned(), 0), |address| (address.ip().to_canonical().to_string(), address.port()))
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

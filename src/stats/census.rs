@@ -1,0 +1,330 @@
+//! Who is here: a record for each client and each server connection, for `SHOW CLIENTS` and `SHOW SERVERS`.
+
+use super::unix_micros;
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// All records of one kind. A record is on the roll for as long as its [`Entry`] lives.
+#[derive(Debug)]
+pub struct Roll<T>(Arc<Mutex<HashMap<u64, Arc<T>>>>);
+
+impl<T> Default for Roll<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<T> Clone for Roll<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+/// A record that is on a [`Roll`] until this is dropped.
+#[derive(Debug)]
+pub struct Entry<T> {
+    id: u64,
+    record: Arc<T>,
+    roll: Roll<T>,
+}
+
+impl<T> Roll<T> {
+    /// Puts a record on the roll under a number of its own.
+    #[must_use]
+    pub fn enlist(&self, id: u64, record: T) -> Entry<T> {
+        let record = Arc::new(record);
+        self.lock().insert(id, Arc::clone(&record));
+        Entry { id, record, roll: self.clone() }
+    }
+
+    /// The record with this number.
+    #[must_use]
+    pub fn find(&self, id: u64) -> Option<Arc<T>> {
+        self.lock().get(&id).cloned()
+    }
+
+    /// All records, in the order of their numbers.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<T>> {
+        let mut all: Vec<_> = self.lock().iter().map(|(&id, record)| (id, Arc::clone(record))).collect();
+        all.sort_unstable_by_key(|&(id, _)| id);
+        all.into_iter().map(|(_, record)| record).collect()
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<T>>> {
+        // The map is whole after every step, so a panic elsewhere cannot have spoilt it.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Entry<T> {
+    /// The record, to be kept beyond its time on the roll.
+    #[must_use]
+    pub fn share(&self) -> Arc<T> {
+        Arc::clone(&self.record)
+    }
+}
+
+impl<T> Deref for Entry<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.record
+    }
+}
+
+impl<T> Drop for Entry<T> {
+    fn drop(&mut self) {
+        self.roll.lock().remove(&self.id);
+    }
+}
+
+/// The two ends of a connection, as they are shown; a Unix socket is `unix` and port 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// Address of the other side.
+    pub address: String,
+    /// Port of the other side.
+    pub port: u16,
+    /// Address of this side.
+    pub local_address: String,
+    /// Port of this side.
+    pub local_port: u16,
+}
+
+macro_rules! states {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $number:literal => $text:literal),* $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name { $($(#[$vdoc])* $variant = $number),* }
+
+        impl $name {
+            /// The word that the console shows.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+
+            fn as_number(self) -> u8 {
+                match self { $(Self::$variant => $number),* }
+            }
+
+            fn from_number(number: u8) -> Self {
+                match number { $($number => Self::$variant,)* _ => Self::FIRST }
+            }
+        }
+    };
+}
+
+states! {
+    /// What a client is doing.
+    ClientState {
+        /// Proving who it is.
+        Login = 0 => "login",
+        /// Logged in, without a server.
+        Idle = 1 => "idle",
+        /// Waiting for a server.
+        Waiting = 2 => "waiting",
+        /// Joined to a server.
+        Active = 3 => "active",
+    }
+}
+
+states! {
+    /// What a server connection is doing.
+    ServerState {
+        /// Being dialled and logged in.
+        New = 0 => "new",
+        /// In the pool, ready for a client.
+        Idle = 1 => "idle",
+        /// Joined to a client.
+        Active = 2 => "active",
+        /// Being cleaned after its client left.
+        Tested = 3 => "tested",
+        /// Held back until a cancel that was sent for it has arrived.
+        BeingCanceled = 4 => "being_canceled",
+    }
+}
+
+impl ClientState {
+    const FIRST: Self = Self::Login;
+}
+
+impl ServerState {
+    const FIRST: Self = Self::New;
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct ClientRecord {
+    /// Its number, unique in this process.
+    pub id: u64,
+    /// Its user.
+    pub user: String,
+    /// The database it asked for.
+    pub database: String,
+    /// What it calls itself.
+    pub application_name: String,
+    /// Both ends of its connection.
+    pub peer: Peer,
+    /// When it connected, microseconds since 1970.
+    pub connected: u64,
+    state: AtomicU8,
+    requested: AtomicU64,
+    link: AtomicU64,
+}
+
+impl ClientRecord {
+    /// A client that has just logged in.
+    #[must_use]
+    pub fn new(id: u64, user: String, database: String, application_name: String, peer: Peer) -> Self {
+        let connected = unix_micros();
+        Self {
+            id,
+            user,
+            database,
+            application_name,
+            peer,
+            connected,
+            state: AtomicU8::new(ClientState::Idle.as_number()),
+            requested: AtomicU64::new(connected),
+            link: AtomicU64::new(0),
+        }
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn state(&self) -> ClientState {
+        ClientState::from_number(self.state.load(Ordering::Relaxed))
+    }
+
+    /// Notes what it is doing, and the number of the server it does it with.
+    pub fn enter(&self, state: ClientState, server: Option<u64>) {
+        self.state.store(state.as_number(), Ordering::Relaxed);
+        self.link.store(server.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Notes that it asked for something now (microseconds since 1970).
+    pub fn requested_at(&self, now: u64) {
+        self.requested.store(now, Ordering::Relaxed);
+    }
+
+    /// When it last asked for something, microseconds since 1970.
+    #[must_use]
+    pub fn last_request(&self) -> u64 {
+        self.requested.load(Ordering::Relaxed)
+    }
+
+    /// The number of the server it is joined to.
+    #[must_use]
+    pub fn server(&self) -> Option<u64> {
+        Some(self.link.load(Ordering::Relaxed)).filter(|&id| id != 0)
+    }
+}
+
+/// One server connection.
+#[derive(Debug)]
+pub struct ServerRecord {
+    /// Its number, unique in this process.
+    pub id: u64,
+    /// The user it logged in as.
+    pub user: String,
+    /// The database entry it serves.
+    pub database: String,
+    /// Both ends of its connection.
+    pub peer: Peer,
+    /// When it was opened, microseconds since 1970.
+    pub connected: u64,
+    /// Its process ID on the server; 0 when the server did not tell.
+    pub process: u32,
+    state: AtomicU8,
+    requested: AtomicU64,
+    link: AtomicU64,
+}
+
+impl ServerRecord {
+    /// A server connection that has just logged in.
+    #[must_use]
+    pub fn new(id: u64, user: String, database: String, peer: Peer, process: u32) -> Self {
+        let connected = unix_micros();
+        Self {
+            id,
+            user,
+            database,
+            peer,
+            connected,
+            process,
+            state: AtomicU8::new(ServerState::New.as_number()),
+            requested: AtomicU64::new(connected),
+            link: AtomicU64::new(0),
+        }
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn state(&self) -> ServerState {
+        ServerState::from_number(self.state.load(Ordering::Relaxed))
+    }
+
+    /// Notes what it is doing, and the number of the client it does it for.
+    pub fn enter(&self, state: ServerState, client: Option<u64>) {
+        self.state.store(state.as_number(), Ordering::Relaxed);
+        self.link.store(client.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Notes that it was asked for something now (microseconds since 1970).
+    pub fn requested_at(&self, now: u64) {
+        self.requested.store(now, Ordering::Relaxed);
+    }
+
+    /// When it was last asked for something, microseconds since 1970.
+    #[must_use]
+    pub fn last_request(&self) -> u64 {
+        self.requested.load(Ordering::Relaxed)
+    }
+
+    /// The number of the client it is joined to.
+    #[must_use]
+    pub fn client(&self) -> Option<u64> {
+        Some(self.link.load(Ordering::Relaxed)).filter(|&id| id != 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_leaves_the_roll_with_its_entry() {
+        let roll = Roll::default();
+        let entry = roll.enlist(7, "seven");
+        let other = roll.enlist(3, "three");
+        assert_eq!(roll.list().iter().map(|r| **r).collect::<Vec<_>>(), ["three", "seven"]);
+        drop(entry);
+        assert!(roll.find(7).is_none() && roll.len() == 1);
+        drop(other);
+        assert!(roll.is_empty());
+    }
+
+    #[test]
+    fn states_are_read_back_as_they_were_noted() {
+        let client = ClientRecord::new(1, String::new(), String::new(), String::new(), Peer::default());
+        client.enter(ClientState::Waiting, None);
+        assert_eq!((client.state(), client.server()), (ClientState::Waiting, None));
+        client.enter(ClientState::Active, Some(9));
+        assert_eq!((client.state().as_str(), client.server()), ("active", Some(9)));
+    }
+}
