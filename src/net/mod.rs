@@ -1,12 +1,14 @@
 //! Moving bytes: a stream to a peer, buffers that are borrowed only while bytes are in flight, and the pipe that is one
-//! direction of a relay. Knows nothing of messages.
+//! direction of a relay.
 
 mod buffer;
+mod dialogue;
 mod listener;
 mod pipe;
 mod stream;
 
 pub use buffer::{BLOCK, Buffer};
+pub use dialogue::{Broken, Dialogue};
 pub use listener::{Acceptor, ListenError, SocketFile, accept_error_is_local, bind_tcp, bind_unix};
 pub use pipe::Pipe;
 pub use stream::{Address, Stream, connect};

@@ -37,38 +37,16 @@ impl Status {
     }
 }
 
-/// Codes of the Authentication messages.
-pub mod authentication {
-    /// AuthenticationOk
-    pub const OK: u32 = 0;
-    /// AuthenticationCleartextPassword
-    pub const CLEARTEXT: u32 = 3;
-    /// AuthenticationMD5Password
-    pub const MD5: u32 = 5;
-    /// AuthenticationSASL
-    pub const SASL: u32 = 10;
-    /// AuthenticationSASLContinue
-    pub const SASL_CONTINUE: u32 = 11;
-    /// AuthenticationSASLFinal
-    pub const SASL_FINAL: u32 = 12;
-}
+/// AuthenticationOk, as a whole.
+pub const AUTHENTICATION_OK: [u8; 9] = [b'R', 0, 0, 0, 8, 0, 0, 0, 0];
 
-/// Writes an Authentication message.
+/// Writes an Authentication message of this body: the code of the request and its data.
 ///
 /// # Errors
 ///
-/// [`TooLong`] when the data is.
-pub fn put_authentication(out: &mut BytesMut, code: u32, data: &[u8]) -> Result<(), TooLong> {
-    put_message(out, b'R', |out| {
-        out.put_u32(code);
-        out.put_slice(data);
-    })
-}
-
-/// Reads an Authentication message: its code and its data.
-#[must_use]
-pub fn authentication(body: &[u8]) -> Option<(u32, &[u8])> {
-    body.split_first_chunk::<4>().map(|(code, data)| (u32::from_be_bytes(*code), data))
+/// [`TooLong`] when the body is.
+pub fn put_authentication(out: &mut BytesMut, body: &[u8]) -> Result<(), TooLong> {
+    put_message(out, b'R', |out| out.put_slice(body))
 }
 
 /// Writes a ParameterStatus.
@@ -242,7 +220,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
-            let _ = (authentication(&bytes), parameter_status(&bytes), backend_key(&bytes));
+            let _ = (parameter_status(&bytes), backend_key(&bytes));
             let _ = command_tag(&bytes);
         }
     }

@@ -147,6 +147,19 @@ impl<'a> Fields<'a> {
         matches!(self.severity(), Some(b"FATAL" | b"PANIC"))
     }
 
+    /// A report of pgweir's own that says the same.
+    #[must_use]
+    pub fn to_report(self, severity: Severity) -> Report {
+        let text = |code| self.get(code).map(|text| String::from_utf8_lossy(text).into_owned());
+        Report {
+            severity,
+            code: self.sqlstate().unwrap_or(super::sqlstate::INTERNAL_ERROR).to_owned().into(),
+            message: self.message().into_owned(),
+            detail: text(b'D'),
+            hint: text(b'H'),
+        }
+    }
+
     /// The message, as far as it is text, for logs and for errors of our own.
     #[must_use]
     pub fn message(self) -> Cow<'a, str> {

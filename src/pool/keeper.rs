@@ -1,0 +1,153 @@
+//! The keeper of a pool: one task that dials when somebody waits, keeps the minimum, and retires what is old, idle or
+//! dead. A dial is a task of its own and outlives the client that caused it.
+
+use super::member::Member;
+use super::quota::{Full, Seat};
+use super::{Connector, Pool, Pooled};
+use crate::server::DialError;
+use crate::stats::{GaugeGuard, ServerRecord, ServerState};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::time::{Instant, sleep_until};
+
+/// Dials of one pool at a time.
+const DIALS: u64 = 4;
+
+/// How often idle servers are looked at.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// Tends a pool for as long as anybody else holds it.
+pub(super) async fn keep<C: Connector>(pool: Weak<Pool<C>>) {
+    loop {
+        let (wake, next) = {
+            let Some(pool) = pool.upgrade() else { return };
+            (Arc::clone(&pool.wake), pool.tend())
+        };
+        match next {
+            Some(at) => {
+                tokio::select! {
+                    () = wake.notified() => {}
+                    () = sleep_until(at) => {}
+                }
+            }
+            None => wake.notified().await,
+        }
+    }
+}
+
+impl<C: Connector> Pool<C> {
+    /// One round; tells when the next is due at the latest.
+    fn tend(self: &Arc<Self>) -> Option<Instant> {
+        let now = Instant::now();
+        self.retire(now);
+        let retry = self.dial_as_needed(now);
+        // An empty pool that nobody uses costs nothing, not even a timer.
+        let idle_round = (!self.servers.is_empty() || self.clients.get() > 0).then(|| now + ROUND);
+        [retry, idle_round].into_iter().flatten().min()
+    }
+
+    /// Closes idle servers that are dead, outdated, too old, idle for too long, or over a lowered limit.
+    fn retire(&self, now: Instant) {
+        let settings = self.settings.load();
+        let generation = self.generation.load(Ordering::Acquire);
+        let mut spare = u64::from(self.quotas.pool.used()).saturating_sub(u64::from(self.minimum()));
+        let weeds = self.rack.weed(|member| {
+            if !member.server.is_quiet() || member.generation != generation || self.quotas.are_exceeded() {
+                return true;
+            }
+            let idle = now.duration_since(member.idle_since);
+            let bored = settings.server_idle_timeout.is_some_and(|limit| idle >= limit);
+            let expired = settings.server_lifetime.is_some() && member.is_expired(now);
+            let unwanted = expired || (bored && spare > 0);
+            spare = spare.saturating_sub(u64::from(unwanted));
+            unwanted
+        });
+        weeds.into_iter().for_each(|member| self.close(member));
+    }
+
+    /// Servers to be kept open. Without a client there is nobody whose login could be used, unless the entry forces
+    /// its user.
+    fn minimum(&self) -> u32 {
+        let settings = self.settings.load();
+        let wanted = self.clients.get() > 0 || settings.user_is_forced;
+        if wanted { settings.min_size.min(settings.size.unwrap_or(u32::MAX)) } else { 0 }
+    }
+
+    /// Starts dials for those who wait and for the minimum; tells when a pause after a failure ends.
+    fn dial_as_needed(self: &Arc<Self>, now: Instant) -> Option<Instant> {
+        let needed = |pool: &Self| {
+            let waiting = u64::try_from(pool.waiting().len()).unwrap_or(u64::MAX);
+            let missing = pool.minimum().saturating_sub(pool.quotas.pool.used());
+            let under_way = pool.dialling.get();
+            under_way < DIALS && (waiting > under_way || (missing > 0 && under_way == 0))
+        };
+        while needed(self) {
+            let retry_at = self.health().retry_at();
+            if let Some(at) = retry_at.filter(|&at| at > now) {
+                return Some(at);
+            }
+            match self.quotas.take() {
+                Ok(seat) => self.start_dial(seat),
+                Err(Full::Pool) => return None,
+                // Another pool of the same database or user may hold an idle server; the registry looks for one.
+                Err(Full::Database | Full::User) => {
+                    if !self.waiting().is_empty() {
+                        self.shared.crowded.notify_one();
+                    }
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    fn start_dial(self: &Arc<Self>, seat: Seat) {
+        let turn = usize::try_from(self.turn.fetch_add(1, Ordering::Relaxed)).unwrap_or_default();
+        let runtime = &self.shared.runtimes[turn % self.shared.runtimes.len()];
+        let guard = self.dialling.enter();
+        runtime.spawn(Arc::clone(self).dial(seat, guard));
+    }
+
+    async fn dial(self: Arc<Self>, seat: Seat, guard: GaugeGuard) {
+        let generation = self.generation.load(Ordering::Acquire);
+        let settings = self.settings.load_full();
+        match self.connector.dial(&settings).await {
+            Ok(server) => {
+                self.health().clear();
+                self.traffic.count(|t| &t.connects);
+                drop(guard);
+                self.admit(server, seat, generation);
+            }
+            Err(error) => {
+                drop((seat, guard));
+                self.dial_failed(Arc::new(error));
+            }
+        }
+        self.wake.notify_one();
+    }
+
+    fn admit(&self, server: C::Server, seat: Seat, generation: u64) {
+        self.greeting.store(Some(server.baseline()));
+        let (peer, process) = server.identity();
+        let id = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
+        let record =
+            ServerRecord::new(id, self.id.user.clone(), self.id.database.clone(), peer, process);
+        record.enter(ServerState::Idle, None);
+        tracing::debug!(server = id, database = self.id.database, user = self.id.user, process, "new server connection");
+        let lifetime = self.settings.load().server_lifetime;
+        self.rack.add(Member::new(server, self.servers.enlist(id, record), lifetime, generation, seat));
+    }
+
+    /// Only what the server did counts against it. Those who wait are sent away when a login is refused for good and
+    /// no server is left; what may pass they wait out.
+    fn dial_failed(&self, error: Arc<DialError>) {
+        let retry = self.settings.load().server_login_retry;
+        self.traffic.count(|t| &t.connect_failures);
+        tracing::warn!(database = self.id.database, user = self.id.user, "server login failed: {error}");
+        self.health().failed(Arc::clone(&error), retry, Instant::now());
+        if !error.is_transient() && self.servers.is_empty() {
+            self.refused.send_replace(Some(error));
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! Who gets a server, and when one is dialled. Knows no client and no byte of a socket.
+//!
+//! A [`Pool`] serves one (database, user). [`Rack`](rack) holds its idle servers and the line of waiters; a
+//! [`Seat`](quota) under the limits lives inside each server; the keeper dials, retires and retries. A server leaves as
+//! a [`Checkout`] and comes back only with a proof that it is clean; a checkout that is dropped closes its server.
+
+mod checkout;
+mod health;
+mod keeper;
+mod member;
+mod postgres;
+mod quota;
+mod rack;
+mod registry;
+#[cfg(test)]
+mod tests;
+
+pub use checkout::Checkout;
+pub use postgres::{Postgres, ServerCheckout, ServerPool};
+pub use quota::{Full, Quota, Quotas};
+pub use registry::{PoolSnapshot, Pools};
+
+use crate::config::PoolSettings;
+use crate::server::{DialError, Parameters};
+use crate::stats::{Gauge, Peer, Roll, ServerRecord, ServerState, Traffic, micros};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use health::Health;
+use member::Member;
+use rack::{Preference, Rack, TicketInHand};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
+
+/// What is pooled.
+pub trait Pooled: Send + 'static {
+    /// Proof that it may be handed on.
+    type Proof;
+    /// Whether it is still as it was when it was put back.
+    fn is_quiet(&self) -> bool;
+    /// Ends it; the future is done when it is really gone.
+    fn close(self) -> impl Future<Output = ()> + Send;
+    /// What it reported at login.
+    fn baseline(&self) -> Arc<Parameters>;
+    /// Both ends, and its process on the server.
+    fn identity(&self) -> (Peer, u32);
+}
+
+/// How servers of a pool come to be.
+pub trait Connector: Send + Sync + 'static {
+    /// What it makes.
+    type Server: Pooled;
+    /// Dials and logs in.
+    fn dial(&self, settings: &PoolSettings) -> impl Future<Output = Result<Self::Server, DialError>> + Send;
+}
+
+/// Why a client gets no server.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Refusal {
+    /// It waited for longer than `query_wait_timeout`.
+    #[error("query_wait_timeout")]
+    TimedOut,
+    /// The server refuses logins, and there is none left from before.
+    #[error("server login has been failing, cached error: {0} (server_login_retry)")]
+    LoginFailing(Arc<DialError>),
+    /// The login that it waited for was refused for good.
+    #[error("{0}")]
+    LoginFailed(Arc<DialError>),
+    /// The pool is gone.
+    #[error("the pool is closed")]
+    Closed,
+}
+
+/// Names a pool.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PoolId {
+    /// The database entry, by the name that clients ask for.
+    pub database: String,
+    /// The user on the server.
+    pub user: String,
+}
+
+/// Servers of one database and user.
+#[derive(Debug)]
+pub struct Pool<C: Connector> {
+    /// Its name.
+    pub id: PoolId,
+    /// What went through it.
+    pub traffic: Arc<Traffic>,
+    /// Clients that are logged in to it.
+    pub clients: Gauge,
+    connector: C,
+    settings: ArcSwap<PoolSettings>,
+    quotas: Quotas,
+    rack: Rack<C::Server>,
+    servers: Roll<ServerRecord>,
+    dialling: Gauge,
+    /// Since when each waiter waits, in the order of arrival.
+    waiting: Mutex<BTreeMap<u64, Instant>>,
+    arrivals: AtomicU64,
+    health: Mutex<Health>,
+    /// The last login that was refused for good; waiters leave when it changes.
+    refused: watch::Sender<Option<Arc<DialError>>>,
+    greeting: ArcSwapOption<Parameters>,
+    generation: AtomicU64,
+    wake: Arc<Notify>,
+    shared: Shared,
+    turn: AtomicU64,
+}
+
+/// What all pools of a process share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// The next number of a server connection.
+    pub numbers: Arc<AtomicU64>,
+    /// Runtimes on which servers are dialled, in turn; at least one.
+    pub runtimes: Arc<[Handle]>,
+    /// Notified when clients wait and only a limit over several pools stands in their way.
+    pub crowded: Arc<Notify>,
+}
+
+impl<C: Connector> Pool<C> {
+    /// Makes a pool and starts its keeper.
+    pub fn start(
+        id: PoolId,
+        settings: PoolSettings,
+        connector: C,
+        quotas: Quotas,
+        shared: Shared,
+    ) -> Arc<Self> {
+        let wake = Arc::new(Notify::new());
+        for quota in [&quotas.pool, &quotas.database, &quotas.user] {
+            quota.interest(&wake);
+        }
+        let pool = Arc::new(Self {
+            id,
+            traffic: Arc::default(),
+            clients: Gauge::default(),
+            connector,
+            settings: ArcSwap::from_pointee(settings),
+            quotas,
+            rack: Rack::new(),
+            servers: Roll::default(),
+            dialling: Gauge::default(),
+            waiting: Mutex::default(),
+            arrivals: AtomicU64::new(0),
+            health: Mutex::default(),
+            refused: watch::Sender::new(None),
+            greeting: ArcSwapOption::empty(),
+            generation: AtomicU64::new(0),
+            wake,
+            shared,
+            turn: AtomicU64::new(0),
+        });
+        pool.shared.runtimes[0].spawn(keeper::keep(Arc::downgrade(&pool)));
+        pool
+    }
+
+    /// Its settings as of now.
+    #[must_use]
+    pub fn settings(&self) -> Arc<PoolSettings> {
+        self.settings.load_full()
+    }
+
+    /// What a server of this pool reported at its login; `None` before the first one.
+    #[must_use]
+    pub fn greeting(&self) -> Option<Arc<Parameters>> {
+        self.greeting.load_full()
+    }
+
+    /// Its server connections.
+    #[must_use]
+    pub fn servers(&self) -> &Roll<ServerRecord> {
+        &self.servers
+    }
+
+    /// Its limits and their use.
+    #[must_use]
+    pub fn quotas(&self) -> &Quotas {
+        &self.quotas
+    }
+
+    /// Servers that stand idle.
+    #[must_use]
+    pub fn idle_count(&self) -> usize {
+        self.rack.idle_count()
+    }
+
+    /// Servers that are being dialled.
+    #[must_use]
+    pub fn dialling_count(&self) -> u64 {
+        self.dialling.get()
+    }
+
+    /// Clients in line, and how long the oldest has waited.
+    #[must_use]
+    pub fn queue(&self) -> (usize, Duration) {
+        let waiting = self.waiting();
+        let oldest = waiting.first_key_value().map(|(_, since)| since.elapsed());
+        (waiting.len(), oldest.unwrap_or_default())
+    }
+
+    /// Takes an idle server, if there is one that nobody waits for.
+    pub fn try_checkout(self: &Arc<Self>) -> Option<Checkout<C>> {
+        loop {
+            let (ticket, member) = self.rack.try_take(self.preference())?;
+            if let Some(checkout) = self.admit_to_client(ticket, member) {
+                return Some(checkout);
+            }
+        }
+    }
+
+    /// Takes an idle server or waits for one: returned or newly dialled, whichever comes first, oldest waiter first.
+    ///
+    /// Cancel safe: who stops waiting leaves the line, and nothing is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`].
+    pub async fn checkout(self: &Arc<Self>) -> Result<Checkout<C>, Refusal> {
+        if let Some(checkout) = self.try_checkout() {
+            return Ok(checkout);
+        }
+        self.fail_fast()?;
+        let waiter = Waiter::join(self);
+        let deadline = self.settings.load().query_wait_timeout.map(|limit| waiter.since + limit);
+        let result = match deadline {
+            Some(at) => timeout_at(at, self.wait()).await.unwrap_or(Err(Refusal::TimedOut)),
+            None => self.wait().await,
+        };
+        self.traffic.add(|t| &t.wait_micros, micros(waiter.since.elapsed()));
+        result
+    }
+
+    async fn wait(self: &Arc<Self>) -> Result<Checkout<C>, Refusal> {
+        let mut refused = self.refused.subscribe();
+        self.wake.notify_one();
+        loop {
+            tokio::select! {
+                biased;
+                taken = self.rack.take(self.preference()) => {
+                    let (ticket, member) = taken.ok_or(Refusal::Closed)?;
+                    if let Some(checkout) = self.admit_to_client(ticket, member) {
+                        return Ok(checkout);
+                    }
+                    // It died while it stood idle; the keeper dials another.
+                    self.wake.notify_one();
+                }
+                Ok(()) = refused.changed() => {
+                    if let Some(error) = refused.borrow_and_update().clone() {
+                        return Err(Refusal::LoginFailed(error));
+                    }
+                }
+            }
+        }
+    }
+
+    fn preference(&self) -> Preference {
+        if self.settings.load().server_round_robin { Preference::Oldest } else { Preference::Warmest }
+    }
+
+    /// Makes a checkout of an idle server, unless it is not what it was when it was put down: then it is closed.
+    fn admit_to_client(
+        self: &Arc<Self>,
+        ticket: TicketInHand,
+        member: Member<C::Server>,
+    ) -> Option<Checkout<C>> {
+        let sound = member.server.is_quiet() && member.generation == self.generation.load(Ordering::Acquire);
+        let checkout = Checkout::new(Arc::clone(self), ticket, member);
+        if !sound {
+            return None;
+        }
+        self.traffic.count(|t| &t.assignments);
+        Some(checkout)
+    }
+
+    /// With no server left and logins failing, nobody is made to wait for what will not come.
+    fn fail_fast(&self) -> Result<(), Refusal> {
+        let refusal = self.health().refusal(Instant::now());
+        match refusal {
+            Some(error) if self.servers.is_empty() => {
+                self.wake.notify_one(); // somebody wants a server: try again as soon as that is due
+                Err(Refusal::LoginFailing(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a clean server back, or hands it back to the caller when it is not to be used again.
+    fn put_back(
+        &self,
+        ticket: TicketInHand,
+        mut member: Member<C::Server>,
+    ) -> Option<(TicketInHand, Member<C::Server>)> {
+        let now = Instant::now();
+        let outdated = member.generation != self.generation.load(Ordering::Acquire);
+        if outdated || member.is_expired(now) || self.quotas.are_exceeded() {
+            return Some((ticket, member));
+        }
+        member.idle_since = now;
+        member.record.enter(ServerState::Idle, None);
+        self.rack.put_back(ticket, member);
+        None
+    }
+
+    /// Ends a server; its seat is free when the backend is gone, and then the keeper looks whether somebody waits.
+    fn close(&self, member: Member<C::Server>) {
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(member.close());
+        }
+    }
+
+    /// Marks all servers of now as not to be used again.
+    pub fn reconnect(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.wake.notify_one();
+    }
+
+    /// Takes over changed settings. Servers of another endpoint or login are not used again.
+    pub fn reconfigure(&self, settings: PoolSettings) {
+        let old = self.settings.swap(Arc::new(settings));
+        let new = self.settings.load();
+        self.quotas.pool.set_limit(new.size);
+        let login = |s: &PoolSettings| {
+            (s.host.clone(), s.port, s.dbname.clone(), s.user.clone(), s.password.clone(), s.startup.clone())
+        };
+        if login(&old) != login(&new) {
+            self.health().clear();
+            self.reconnect();
+        }
+        self.wake.notify_one();
+    }
+
+    /// Closes the server that has been idle for longest, to make room for another pool.
+    pub fn evict_one(&self) -> bool {
+        let mut found = false;
+        let weeds = self.rack.weed(|_| !std::mem::replace(&mut found, true));
+        let evicted = !weeds.is_empty();
+        weeds.into_iter().for_each(|member| self.close(member));
+        evicted
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
+        // The map is whole after every step, so a panic elsewhere cannot have spoilt it.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A place in line, left on drop.
+struct Waiter<'a, C: Connector> {
+    pool: &'a Pool<C>,
+    arrival: u64,
+    since: Instant,
+}
+
+impl<'a, C: Connector> Waiter<'a, C> {
+    fn join(pool: &'a Pool<C>) -> Self {
+        let (arrival, since) = (pool.arrivals.fetch_add(1, Ordering::Relaxed), Instant::now());
+        pool.waiting().insert(arrival, since);
+        Self { pool, arrival, since }
+    }
+}
+
+impl<C: Connector> Drop for Waiter<'_, C> {
+    fn drop(&mut self) {
+        self.pool.waiting().remove(&self.arrival);
+    }
+}

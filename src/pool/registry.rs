@@ -1,0 +1,195 @@
+//! All pools of the process, and the limits that reach over several of them.
+
+use super::{Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared};
+use crate::config::{Config, PoolMode};
+use crate::stats::{ServerState, TrafficSnapshot};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+/// All pools.
+#[derive(Debug)]
+pub struct Pools {
+    connector: Postgres,
+    shared: Shared,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    pools: HashMap<PoolId, Arc<ServerPool>>,
+    databases: HashMap<String, Arc<Quota>>,
+    users: HashMap<String, Arc<Quota>>,
+}
+
+/// One pool as the console and the exporter show it.
+#[derive(Debug, Clone)]
+pub struct PoolSnapshot {
+    /// Its name.
+    pub id: PoolId,
+    /// When its servers go back.
+    pub mode: PoolMode,
+    /// Clients that are logged in to it.
+    pub clients: u64,
+    /// Clients that wait for a server.
+    pub waiting: usize,
+    /// How long the oldest of them has waited.
+    pub oldest_wait: Duration,
+    /// Servers joined to a client.
+    pub active: usize,
+    /// Servers that stand idle.
+    pub idle: usize,
+    /// Servers that are being cleaned.
+    pub tested: usize,
+    /// Servers held back by a cancel.
+    pub being_canceled: usize,
+    /// Servers that are being dialled.
+    pub login: u64,
+    /// Servers that the pool may have.
+    pub size: Option<u32>,
+    /// Places taken under that limit.
+    pub seats: u32,
+    /// What went through it.
+    pub traffic: TrafficSnapshot,
+}
+
+impl Pools {
+    /// No pools yet. The runtimes are those that servers are dialled on.
+    #[must_use]
+    pub fn new(connector: Postgres, runtimes: Arc<[Handle]>) -> Arc<Self> {
+        let shared = Shared { numbers: Arc::new(1.into()), runtimes, crowded: Arc::new(Notify::new()) };
+        let pools = Arc::new(Self { connector, shared, inner: Mutex::default() });
+        pools.shared.runtimes[0].spawn(relieve(Arc::downgrade(&pools), Arc::clone(&pools.shared.crowded)));
+        pools
+    }
+
+    /// The pool that serves `user` on `database`, made when there is none; `None` when there is no such database.
+    ///
+    /// `user` is the client's; a database that forces its user has one pool for all of them.
+    #[must_use]
+    pub fn pool(&self, config: &Config, database: &str, user: &str) -> Option<Arc<ServerPool>> {
+        let settings = config.pool_settings(database, user)?;
+        let id = PoolId { database: database.to_owned(), user: settings.user.clone() };
+        let mut inner = self.lock();
+        if let Some(pool) = inner.pools.get(&id) {
+            return Some(Arc::clone(pool));
+        }
+        let quotas = inner.quotas(&id, settings.size, settings.max_db_connections, settings.max_user_connections);
+        let pool = Pool::start(id.clone(), settings, self.connector.clone(), quotas, self.shared.clone());
+        inner.pools.insert(id, Arc::clone(&pool));
+        Some(pool)
+    }
+
+    /// All pools, in the order of their names.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<ServerPool>> {
+        let mut pools: Vec<_> = self.lock().pools.values().cloned().collect();
+        pools.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        pools
+    }
+
+    /// Server connections of one database entry over all users.
+    #[must_use]
+    pub fn database_connections(&self, database: &str) -> u32 {
+        self.lock().databases.get(database).map_or(0, |quota| quota.used())
+    }
+
+    /// Takes over a changed configuration: limits and settings change in place, servers of a changed endpoint are
+    /// retired, and the pools of a removed database are given up, which are returned.
+    pub fn reconfigure(&self, config: &Config) -> Vec<Arc<ServerPool>> {
+        let mut inner = self.lock();
+        let mut gone = Vec::new();
+        let Inner { pools, databases, users } = &mut *inner;
+        pools.retain(|id, pool| {
+            let Some(settings) = config.pool_settings(&id.database, &id.user) else {
+                pool.reconnect();
+                gone.push(Arc::clone(pool));
+                return false;
+            };
+            if let Some(quota) = databases.get(&id.database) {
+                quota.set_limit(settings.max_db_connections);
+            }
+            if let Some(quota) = users.get(&id.user) {
+                quota.set_limit(settings.max_user_connections);
+            }
+            pool.reconfigure(settings);
+            true
+        });
+        gone
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // The maps are whole after every step, so a panic elsewhere cannot have spoilt them.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Closes an idle server for each pool that waits behind a limit which other pools share.
+    fn make_room(&self) {
+        let pools = self.list();
+        for needy in pools.iter().filter(|pool| pool.queue().0 > 0) {
+            let shares = |pool: &&Arc<ServerPool>| {
+                let (ours, theirs) = (needy.quotas(), pool.quotas());
+                pool.queue().0 == 0
+                    && ((is_used_up(&ours.database) && Arc::ptr_eq(&ours.database, &theirs.database))
+                        || (is_used_up(&ours.user) && Arc::ptr_eq(&ours.user, &theirs.user)))
+            };
+            let _freed = pools.iter().filter(shares).any(|pool| pool.evict_one());
+        }
+    }
+}
+
+fn is_used_up(quota: &Quota) -> bool {
+    quota.limit().is_some_and(|limit| quota.used() >= limit)
+}
+
+/// Makes room whenever a pool finds that only a shared limit stands in its way.
+async fn relieve(pools: Weak<Pools>, crowded: Arc<Notify>) {
+    loop {
+        crowded.notified().await;
+        let Some(pools) = pools.upgrade() else { return };
+        pools.make_room();
+    }
+}
+
+impl Inner {
+    fn quotas(&mut self, id: &PoolId, pool: Option<u32>, database: Option<u32>, user: Option<u32>) -> Quotas {
+        let shared = |map: &mut HashMap<String, Arc<Quota>>, name: &str, limit| {
+            let quota = map.entry(name.to_owned()).or_insert_with(|| Arc::new(Quota::new(limit)));
+            quota.set_limit(limit);
+            Arc::clone(quota)
+        };
+        Quotas {
+            pool: Arc::new(Quota::new(pool)),
+            database: shared(&mut self.databases, &id.database, database),
+            user: shared(&mut self.users, &id.user, user),
+        }
+    }
+}
+
+impl ServerPool {
+    /// The pool as it is now.
+    #[must_use]
+    pub fn snapshot(&self) -> PoolSnapshot {
+        let (waiting, oldest_wait) = self.queue();
+        let servers = self.servers().list();
+        let count = |state| servers.iter().filter(|server| server.state() == state).count();
+        let settings = self.settings();
+        PoolSnapshot {
+            id: self.id.clone(),
+            mode: settings.mode,
+            clients: self.clients.get(),
+            waiting,
+            oldest_wait,
+            active: count(ServerState::Active),
+            idle: count(ServerState::Idle),
+            tested: count(ServerState::Tested),
+            being_canceled: count(ServerState::BeingCanceled),
+            login: self.dialling_count(),
+            size: settings.size,
+            seats: self.quotas().pool.used(),
+            traffic: self.traffic.snapshot(),
+        }
+    }
+}

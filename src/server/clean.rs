@@ -1,0 +1,218 @@
+//! Bringing a server back to where another client may have it, or to its end.
+
+use super::{Event, Health, Origin, Request, Server, ServerFault};
+use crate::net::Pipe;
+use crate::wire::backend::Status;
+use crate::wire::frontend::{self, SYNC, TERMINATE};
+use crate::wire::{Report, Severity};
+use bytes::BytesMut;
+use std::future::poll_fn;
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::timeout;
+
+/// How long a server may take to be cleaned, or to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Bytes of a result that nobody wants any more which are read to keep the connection; a longer one costs it.
+const DRAIN: usize = 4 << 20;
+
+/// Proof that a server may be handed to another client: its transaction is over, it owes nothing, every message to and
+/// from it is whole, and nothing that belongs to a client is left in it. Only [`Server::settle`] gives it.
+#[derive(Debug)]
+#[must_use]
+pub struct Clean(());
+
+/// Why a server may not be handed on.
+#[derive(Debug, thiserror::Error)]
+pub enum Unclean {
+    /// A transaction is open.
+    #[error("a transaction is open")]
+    Transaction,
+    /// Answers are still to come, or a batch waits for its Sync.
+    #[error("a request is unfinished")]
+    Unfinished,
+    /// A message was sent or received in part.
+    #[error("a message is unfinished")]
+    HalfMessage,
+    /// It holds what belongs to one session.
+    #[error("it holds prepared statements of its session")]
+    State,
+    /// It is not to be used again.
+    #[error("{0}")]
+    Spent(&'static str),
+    /// It did not become clean in time.
+    #[error("it did not become clean in time")]
+    TooLate,
+    /// A result goes on for longer than it is worth.
+    #[error("too much of a result is left")]
+    TooMuch,
+    /// It failed.
+    #[error(transparent)]
+    Fault(#[from] ServerFault),
+    /// It could not be told what to do.
+    #[error("cannot write to the server: {0}")]
+    Write(#[from] io::Error),
+    /// A message of pgweir's own could not be built.
+    #[error(transparent)]
+    TooLong(#[from] crate::wire::TooLong),
+}
+
+/// Why a query of pgweir's own came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The server refused it, and is as it was before.
+    #[error("{}", .0.message)]
+    Refused(Report),
+    /// The connection cannot be used any longer.
+    #[error(transparent)]
+    Unclean(#[from] Unclean),
+}
+
+impl From<QueryError> for Unclean {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Refused(_) => Self::Spent("a query of the pooler's failed"),
+            QueryError::Unclean(unclean) => unclean,
+        }
+    }
+}
+
+impl Server {
+    /// Judges whether the server may be handed on. `upstream` is what its client has sent.
+    ///
+    /// # Errors
+    ///
+    /// [`Unclean`] says what stands against it.
+    pub fn settle(&mut self, upstream: &Pipe) -> Result<Clean, Unclean> {
+        let state = &mut self.state;
+        if !state.pending.is_settled() {
+            return Err(Unclean::Unfinished);
+        }
+        if state.transaction != Status::Idle {
+            return Err(Unclean::Transaction);
+        }
+        let whole = self.sending.is_between() && self.hearing.is_between();
+        if !whole || upstream.has_output() || !self.input.fresh().is_empty() {
+            return Err(Unclean::HalfMessage);
+        }
+        if state.statements.keep_their_server() {
+            return Err(Unclean::State);
+        }
+        match state.health {
+            Health::Sound => {}
+            Health::Spent(why) => return Err(Unclean::Spent(why)),
+            Health::Ending | Health::Crashing => return Err(Unclean::Spent("it is about to end")),
+        }
+        state.pending.shrink();
+        Ok(Clean(()))
+    }
+
+    /// Brings a server whose client has vanished back to a clean state: what runs is cancelled, a batch is closed, a
+    /// COPY fails, the transaction is rolled back, and `reset` is run when it is not empty.
+    ///
+    /// Not cancel safe: a server whose recovery was dropped must be dropped too.
+    ///
+    /// # Errors
+    ///
+    /// [`Unclean`] when it is cheaper or safer to close it.
+    pub async fn recover(&mut self, upstream: &Pipe, reset: &str) -> Result<Clean, Unclean> {
+        if !self.sending.is_between() || upstream.has_output() {
+            return Err(Unclean::HalfMessage);
+        }
+        timeout(PATIENCE, self.recover_steps(reset)).await.map_err(|_| Unclean::TooLate)??;
+        self.settle(upstream)
+    }
+
+    async fn recover_steps(&mut self, reset: &str) -> Result<(), Unclean> {
+        if self.state.pending.owes_nothing() {
+            self.finish_batch().await?;
+        } else {
+            let cancelling = self.cancel.begin();
+            // Whatever becomes of the cancel: what counts is that the answers end, and the deadline sees to that.
+            let (_cancelled, finished) = tokio::join!(cancelling.send(|| true), self.finish_batch());
+            finished?;
+        }
+        if self.state.transaction != Status::Idle {
+            self.query("ROLLBACK").await?;
+        }
+        if self.state.statements.keep_their_server() {
+            self.query("DEALLOCATE ALL").await?;
+            self.state.statements.clear_named();
+        }
+        if !reset.is_empty() {
+            self.query(reset).await?;
+            self.state.statements.clear_named();
+        }
+        Ok(())
+    }
+
+    /// Ends what the client began: a COPY fails (never succeeds), a batch gets its Sync, answers are read and dropped.
+    async fn finish_batch(&mut self) -> Result<(), Unclean> {
+        let mut out = BytesMut::new();
+        if self.state.pending.takes_copy_data() {
+            frontend::put_copy_fail(&mut out, "client disconnected")?;
+            self.state.pending.sent(Origin::Pooler, Request::CopyEnd);
+        }
+        if self.state.pending.awaits_sync() {
+            out.extend_from_slice(&SYNC);
+            self.state.pending.sent(Origin::Pooler, Request::Sync);
+        }
+        self.exchange(&out).await.map(|_refusal| ())
+    }
+
+    /// Runs a query of pgweir's own to its end.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryError::Refused`] leaves the connection usable.
+    pub async fn query(&mut self, sql: &str) -> Result<(), QueryError> {
+        let mut out = BytesMut::new();
+        frontend::put_query(&mut out, sql).map_err(Unclean::from)?;
+        self.state.pending.sent(Origin::Pooler, Request::Query);
+        match timeout(PATIENCE, self.exchange(&out)).await.map_err(|_| Unclean::TooLate)?? {
+            Some(report) => Err(QueryError::Refused(report)),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes messages and reads until nothing is owed. The answers are dropped, but for the first error to a query of
+    /// pgweir's own.
+    async fn exchange(&mut self, messages: &[u8]) -> Result<Option<Report>, Unclean> {
+        self.stream.write_all(messages).await?;
+        let (mut room, mut refusal) = (DRAIN, None);
+        while !self.state.pending.is_settled() {
+            let heard = poll_fn(|cx| {
+                self.poll_hear(cx, &mut |event, _| {
+                    if let Event::PoolerError(fields) = event {
+                        refusal.get_or_insert_with(|| fields.to_report(Severity::Fatal));
+                    }
+                })
+            });
+            let count = heard.await?;
+            self.input.discard_output();
+            room = room.checked_sub(count).ok_or(Unclean::TooMuch)?;
+        }
+        Ok(refusal)
+    }
+
+    /// Ends the connection and waits, within bounds, until the backend is gone: only then its place under the limits
+    /// is really free.
+    pub async fn close(mut self) {
+        let _either_way = timeout(PATIENCE, self.farewell()).await;
+    }
+
+    async fn farewell(&mut self) {
+        if !self.state.pending.owes_nothing() {
+            let _gone_or_not = self.cancel.begin().send(|| true).await;
+        }
+        if self.sending.is_between() {
+            self.stream.try_write(&TERMINATE);
+        }
+        if self.stream.shutdown().await.is_ok() {
+            let mut block = [0; 4096];
+            while matches!(self.stream.read(&mut block).await, Ok(1..)) {}
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! One backend connection, live and understood: what it still owes, its transaction, its statements, its settings.
+
+mod cancel;
+mod clean;
+mod login;
+mod pending;
+mod settings;
+mod statements;
+mod understanding;
+
+pub use cancel::{CancelHandle, Cancelling};
+pub use clean::{Clean, QueryError, Unclean};
+pub use login::{DialError, Target, dial};
+pub use pending::{Origin, Pending, Request, Surprise};
+pub use settings::{Parameters, Settings, is_setting_name};
+pub use statements::{Statements, Unnamed};
+pub use understanding::{Event, Health, Understanding};
+
+use crate::net::{Pipe, Stream};
+use crate::wire::{HEADER, MAX_MESSAGE, Malformed, Piece, Scanner};
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::AsyncWrite;
+
+/// A backend connection.
+#[derive(Debug)]
+pub struct Server {
+    stream: Stream,
+    /// What the server sent and its client has not got yet.
+    input: Pipe,
+    /// Where the server's stream of messages stands.
+    hearing: Scanner,
+    /// Whether the rest of the message that `hearing` is inside of goes to the client.
+    rest: Origin,
+    /// Where the stream of messages to the server stands.
+    pub sending: Scanner,
+    /// What is known of its state.
+    pub state: Understanding,
+    cancel: Arc<CancelHandle>,
+}
+
+/// Why a server connection cannot be used any longer.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerFault {
+    /// It ended.
+    #[error("server conn crashed?")]
+    Closed,
+    /// It failed.
+    #[error("server conn crashed? {0}")]
+    Io(#[from] io::Error),
+    /// It sent what no server sends.
+    #[error("protocol error of the server: {0}")]
+    Malformed(#[from] Malformed),
+    /// It sent what nothing asked for.
+    #[error("protocol error of the server: {0}")]
+    Surprise(#[from] Surprise),
+}
+
+impl Server {
+    fn new(stream: Stream, input: Pipe, state: Understanding, cancel: CancelHandle) -> Self {
+        Self {
+            stream,
+            input,
+            hearing: Scanner::default(),
+            rest: Origin::Client,
+            sending: Scanner::default(),
+            state,
+            cancel: Arc::new(cancel),
+        }
+    }
+
+    /// How to cancel what it runs.
+    #[must_use]
+    pub fn cancel_handle(&self) -> &Arc<CancelHandle> {
+        &self.cancel
+    }
+
+    /// Both ends of its connection: address and port of the server, then of this side.
+    #[must_use]
+    pub fn ends(&self) -> ((String, u16), (String, u16)) {
+        (self.stream.peer(), self.stream.local())
+    }
+
+    /// Whether an idle connection is still as it was when it became idle: nothing has come since, not even its end.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.input.fresh().is_empty() && !self.stream.has_news()
+    }
+
+    /// Whether the server has sent something that its client has not got yet.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        self.input.has_output()
+    }
+
+    /// Whether the next byte for the client would begin a message.
+    #[must_use]
+    pub fn is_between_messages(&self) -> bool {
+        self.hearing.is_between()
+    }
+
+    /// Reads what the server sent, once, and understands it. Messages for the client become output; what answers
+    /// pgweir's own messages is taken out. Ready when something was read.
+    ///
+    /// Call it only while there is room: see [`Server::has_room`].
+    ///
+    /// # Errors
+    ///
+    /// [`ServerFault`]; what was understood before it is output still.
+    pub fn poll_hear(
+        &mut self,
+        cx: &mut Context<'_>,
+        events: &mut impl FnMut(Event, &Understanding),
+    ) -> Poll<Result<usize, ServerFault>> {
+        let count = match self.input.poll_fill(cx, &mut self.stream) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(ServerFault::Closed)),
+            Poll::Ready(Ok(count)) => count,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+        };
+        Poll::Ready(self.digest(events).map(|()| count))
+    }
+
+    /// Whether there is room to read into. While there is none the server is not read: that is the backpressure.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.input.has_room()
+    }
+
+    /// Judges all messages that are here.
+    fn digest(&mut self, events: &mut impl FnMut(Event, &Understanding)) -> Result<(), ServerFault> {
+        loop {
+            let (taken, audience) = match self.hearing.next(self.input.fresh(), MAX_MESSAGE)? {
+                Piece::Nothing | Piece::Rest(0) => return Ok(()),
+                Piece::Rest(count) => {
+                    self.hearing.take_rest(count);
+                    (count, self.rest)
+                }
+                Piece::Whole { tag, body } => {
+                    let audience = self.state.hear(tag, body, events)?;
+                    (HEADER + body.len(), audience)
+                }
+                Piece::Head { tag, .. } if Understanding::wants_whole(tag) && !self.input.is_stuffed() => {
+                    return Ok(());
+                }
+                Piece::Head { tag, body, size } => {
+                    let taken = HEADER + body.len();
+                    self.rest = self.state.hear_head(tag, body, events)?;
+                    self.hearing.take_head(size, taken);
+                    (taken, self.rest)
+                }
+            };
+            match audience {
+                Origin::Client => self.input.pass(taken),
+                Origin::Pooler => self.input.drop_fresh(taken),
+            }
+        }
+    }
+
+    /// Writes to the client what the server sent it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the client's stream.
+    pub fn poll_deliver<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut W,
+    ) -> Poll<io::Result<()>> {
+        self.input.poll_drain(cx, client)
+    }
+
+    /// Writes a client's messages, and what was put in front of them, to the server.
+    ///
+    /// # Errors
+    ///
+    /// Those of the server's stream.
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, upstream: &mut Pipe) -> Poll<io::Result<()>> {
+        upstream.poll_drain(cx, &mut self.stream)
+    }
+
+    /// Takes over what a client still has to get from before.
+    pub fn put_in_front(&mut self, undelivered: Pipe) {
+        self.input = undelivered;
+    }
+
+    /// Gives up what its client still has to get, so that the server can go while a slow client reads.
+    pub fn take_undelivered(&mut self) -> Pipe {
+        std::mem::take(&mut self.input)
+    }
+
+    /// Puts a message of pgweir's own behind what its client gets.
+    pub fn tell_client<T>(&mut self, write: impl FnOnce(&mut bytes::BytesMut) -> T) -> T {
+        self.input.insert(write)
+    }
+
+    /// Notes on the cancel handle whether a cancel would hit something.
+    pub fn note_busy(&self) {
+        self.cancel.set_busy(!self.state.pending.owes_nothing());
+    }
+}

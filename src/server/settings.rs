@@ -1,0 +1,219 @@
+//! Settings that travel with a client: what it asked for at startup and what it changed since, and the SQL that turns
+//! one client's settings on a server into another's.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+/// Settings that PostgreSQL reports (ParameterStatus) and that a client can change: only these can be followed without
+/// looking at SQL. The spelling is PostgreSQL's.
+///
+/// <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-ASYNC>
+const FOLLOWED: [&str; 9] = [
+    "application_name",
+    "client_encoding",
+    "DateStyle",
+    "default_transaction_read_only",
+    "IntervalStyle",
+    "scram_iterations",
+    "search_path",
+    "standard_conforming_strings",
+    "TimeZone",
+];
+
+/// The values that a server reported when it was logged in to, by name as reported.
+pub type Parameters = BTreeMap<String, String>;
+
+/// Settings that differ from what a fresh login gives, by name. Cheap to clone and to compare with its own clones.
+#[derive(Debug, Clone, Default)]
+pub struct Settings(Option<Arc<BTreeMap<String, String>>>);
+
+impl PartialEq for Settings {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two) || one == two,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Settings {}
+
+impl FromIterator<(String, String)> for Settings {
+    fn from_iter<T: IntoIterator<Item = (String, String)>>(pairs: T) -> Self {
+        Self::of(pairs.into_iter().map(|(name, value)| (canonical_name(&name), value)).collect())
+    }
+}
+
+/// The spelling that PostgreSQL reports, for a setting that it reports; lower case for any other. Names are not
+/// case-sensitive.
+fn canonical_name(name: &str) -> String {
+    FOLLOWED
+        .iter()
+        .find(|followed| followed.eq_ignore_ascii_case(name))
+        .map_or_else(|| name.to_ascii_lowercase(), |followed| (*followed).to_owned())
+}
+
+impl Settings {
+    fn of(map: BTreeMap<String, String>) -> Self {
+        Self(if map.is_empty() { None } else { Some(Arc::new(map)) })
+    }
+
+    fn map(&self) -> Option<&BTreeMap<String, String>> {
+        self.0.as_deref()
+    }
+
+    /// Names and values, in the order of the names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.map().into_iter().flatten().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// The value of one of them.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.map()?.get(name).map(String::as_str)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// These settings after the server reported a value. A value that a fresh login has needs no setting, and what
+    /// cannot be set by a client is no setting of it.
+    #[must_use]
+    pub fn after_report(&self, name: &str, value: &str, baseline: &Parameters) -> Self {
+        let is_fresh = baseline.get(name).is_some_and(|fresh| fresh == value);
+        let known = self.get(name);
+        if !FOLLOWED.contains(&name) || known == Some(value) || (known.is_none() && is_fresh) {
+            return self.clone();
+        }
+        let mut map = self.map().cloned().unwrap_or_default();
+        if is_fresh {
+            map.remove(name);
+        } else {
+            map.insert(name.to_owned(), value.to_owned());
+        }
+        Self::of(map)
+    }
+
+    /// The SQL that leads from these settings to `wanted`, or `None` when nothing differs.
+    ///
+    /// It is one simple query, so it happens as a whole or not at all. Values go through `set_config`, since `SET`
+    /// would read a list as one name; and the text is ASCII whatever the values are, so that neither the encoding nor
+    /// `standard_conforming_strings` of the moment can change what it means.
+    #[must_use]
+    pub fn transition(&self, wanted: &Self, baseline: &Parameters) -> Option<String> {
+        if self == wanted {
+            return None;
+        }
+        let mut resets = String::new();
+        let mut calls: Vec<String> = Vec::new();
+        for (name, _) in self.iter().filter(|(name, _)| wanted.get(name).is_none()) {
+            match baseline.get(name) {
+                Some(fresh) => calls.push(call(name, fresh)),
+                None => append(&mut resets, format_args!("RESET {};", identifier(name))),
+            }
+        }
+        calls.extend(
+            wanted.iter().filter(|&(name, value)| self.get(name) != Some(value)).map(|(name, value)| call(name, value)),
+        );
+        if !calls.is_empty() {
+            append(&mut resets, format_args!("SELECT {}", calls.join(",")));
+        }
+        Some(resets)
+    }
+}
+
+fn append(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing into a String cannot fail.
+    let _infallible = out.write_fmt(text);
+}
+
+fn call(name: &str, value: &str) -> String {
+    format!("pg_catalog.set_config({},{},false)", literal(name), literal(value))
+}
+
+/// A literal for any text, in plain ASCII. What needs no quoting in any encoding is quoted; anything else is sent as
+/// hexadecimal digits.
+fn literal(text: &str) -> String {
+    let plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'\'' | b'\\'));
+    if plain {
+        return format!("'{text}'");
+    }
+    let mut out = String::from("pg_catalog.convert_from(pg_catalog.decode('");
+    text.bytes().for_each(|byte| append(&mut out, format_args!("{byte:02x}")));
+    out.push_str("','hex'),'UTF8')");
+    out
+}
+
+/// A name for RESET: each part of it quoted.
+fn identifier(name: &str) -> String {
+    name.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect::<Vec<_>>().join(".")
+}
+
+/// Whether PostgreSQL would take this as the name of a setting: letters, digits, `_` and `$`, in parts with dots
+/// between. Anything else would be an error there too, and never gets into SQL here.
+#[must_use]
+pub fn is_setting_name(name: &str) -> bool {
+    name.split('.').all(|part| {
+        part.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '$'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(pairs: &[(&str, &str)]) -> Settings {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn baseline() -> Parameters {
+        [("TimeZone", "UTC"), ("application_name", "")].map(|(a, b)| (a.to_owned(), b.to_owned())).into()
+    }
+
+    #[test]
+    fn nothing_is_sent_when_nothing_differs() {
+        let one = settings(&[("timezone", "Asia/Tokyo")]);
+        assert_eq!(one.transition(&one.clone(), &baseline()), None);
+        assert_eq!(one.transition(&settings(&[("TIMEZONE", "Asia/Tokyo")]), &baseline()), None);
+        assert_eq!(Settings::default().transition(&Settings::default(), &baseline()), None);
+    }
+
+    #[test]
+    fn only_differences_are_sent() {
+        let one = settings(&[("timezone", "Asia/Tokyo"), ("extra_float_digits", "3"), ("search_path", "a")]);
+        let two = settings(&[("search_path", "\"b\", c"), ("application_name", "x")]);
+        assert_eq!(
+            one.transition(&two, &baseline()).unwrap(),
+            "RESET \"extra_float_digits\";SELECT pg_catalog.set_config('TimeZone','UTC',false),\
+             pg_catalog.set_config('application_name','x',false),\
+             pg_catalog.set_config('search_path','\"b\", c',false)"
+        );
+    }
+
+    #[test]
+    fn hostile_values_are_sent_as_digits() {
+        let sql = Settings::default().transition(&settings(&[("application_name", "a'b\\é")]), &baseline()).unwrap();
+        assert!(sql.is_ascii() && sql.contains("decode('6127625cc3a9','hex')"), "{sql}");
+    }
+
+    #[test]
+    fn reports_of_settings_are_followed() {
+        let none = Settings::default();
+        let tokyo = none.after_report("TimeZone", "Asia/Tokyo", &baseline());
+        assert_eq!(tokyo.get("TimeZone"), Some("Asia/Tokyo"));
+        assert_eq!(tokyo.after_report("TimeZone", "UTC", &baseline()), none);
+        assert_eq!(none.after_report("in_hot_standby", "on", &baseline()), none);
+    }
+
+    #[test]
+    fn names_of_settings_are_told_from_anything_else() {
+        assert!(is_setting_name("app.tenant_id") && is_setting_name("work_mem"));
+        assert!(!is_setting_name("") && !is_setting_name("a;b") && !is_setting_name("a..b") && !is_setting_name("1a"));
+    }
+}

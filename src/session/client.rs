@@ -1,0 +1,313 @@
+//! Clients as the rest of the program sees them: a record, a cancel key, a way to give one an order.
+
+use crate::server::{CancelHandle, Cancelling};
+use crate::stats::{ClientRecord, Entry, GaugeGuard, Gauge, Roll};
+use crate::wire::{CancelKey, ProtocolVersion};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+/// What a client's session is told from outside. An order is not a queue: a later one of the same kind adds nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Leave the line: what the client waits with was cancelled.
+    Cancel,
+    /// End the session; it was killed.
+    Kill,
+}
+
+impl Order {
+    fn bit(self) -> u8 {
+        match self {
+            Self::Cancel => 1,
+            Self::Kill => 2,
+        }
+    }
+}
+
+/// Where a cancel for a client goes.
+#[derive(Debug, Default)]
+enum CancelTarget {
+    /// Nowhere: it waits for nothing.
+    #[default]
+    None,
+    /// To the client itself, which waits in line.
+    Line,
+    /// To the server that works for it.
+    Server(Arc<CancelHandle>),
+}
+
+/// A client that is logged in.
+#[derive(Debug)]
+pub struct ClientHandle {
+    /// What is shown of it.
+    pub record: ClientRecord,
+    key: CancelKey,
+    target: Mutex<CancelTarget>,
+    orders: AtomicU8,
+    waker: Mutex<Option<Waker>>,
+}
+
+impl ClientHandle {
+    /// Gives an order; the session sees it at its next turn.
+    pub fn order(&self, order: Order) {
+        self.orders.fetch_or(order.bit(), Ordering::AcqRel);
+        let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Notes whom to wake for an order. A task has one waker for life, so once is enough.
+    pub(super) fn listen(&self, waker: &Waker) {
+        *self.waker.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
+    }
+
+    /// Takes an order, if it was given.
+    pub(super) fn take_order(&self, order: Order) -> bool {
+        // The common case costs a load.
+        self.orders.load(Ordering::Acquire) & order.bit() != 0
+            && self.orders.fetch_and(!order.bit(), Ordering::AcqRel) & order.bit() != 0
+    }
+
+    /// The client waits in line.
+    pub(super) fn wait_in_line(&self) {
+        *self.target() = CancelTarget::Line;
+    }
+
+    /// A server works for the client.
+    pub(super) fn link(&self, server: &Arc<CancelHandle>) {
+        *self.target() = CancelTarget::Server(Arc::clone(server));
+    }
+
+    /// Nothing works for the client any longer. From now on no cancel of this client's begins.
+    pub(super) fn unlink(&self) {
+        *self.target() = CancelTarget::None;
+        self.take_order(Order::Cancel);
+    }
+
+    /// Begins a cancel of what runs for this client. A client in line is told to leave it.
+    fn begin_cancel(&self) -> Option<(Cancelling, Arc<CancelHandle>)> {
+        let target = self.target();
+        match &*target {
+            CancelTarget::Server(server) if server.is_busy() => Some((server.begin(), Arc::clone(server))),
+            CancelTarget::Line => {
+                self.order(Order::Cancel);
+                None
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether that server still works on a request of this client.
+    fn is_served_by(&self, server: &Arc<CancelHandle>) -> bool {
+        matches!(&*self.target(), CancelTarget::Server(now) if Arc::ptr_eq(now, server)) && server.is_busy()
+    }
+
+    fn target(&self) -> MutexGuard<'_, CancelTarget> {
+        self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the client is told about itself in BackendKeyData.
+    #[must_use]
+    pub fn key(&self) -> &CancelKey {
+        &self.key
+    }
+}
+
+/// All clients.
+#[derive(Debug, Default)]
+pub struct Clients {
+    roll: Roll<ClientHandle>,
+    keys: Arc<Mutex<HashMap<u32, u64>>>,
+    admitted: Gauge,
+    next: AtomicU64,
+}
+
+/// A place under `max_client_conn`, given back on drop.
+#[derive(Debug)]
+pub struct Admission(#[expect(dead_code, reason = "it counts by being there")] GaugeGuard);
+
+/// A client's entry in all registers, given up on drop.
+#[derive(Debug)]
+pub(super) struct Registration {
+    entry: Entry<ClientHandle>,
+    keys: Arc<Mutex<HashMap<u32, u64>>>,
+    _admission: Admission,
+    _in_pool: GaugeGuard,
+}
+
+/// What a client is registered with.
+pub(super) struct Credentials {
+    /// Both numbers of clients: shown, and unique in this process.
+    pub(super) record: ClientRecord,
+    /// What the client speaks decides how long its cancel key is.
+    pub(super) version: ProtocolVersion,
+    /// Its place under `max_client_conn`.
+    pub(super) admission: Admission,
+    /// Its place among the clients of its pool.
+    pub(super) in_pool: GaugeGuard,
+}
+
+impl Clients {
+    /// Takes a place under the limit, if one is free.
+    #[must_use]
+    pub fn admit(&self, limit: usize) -> Option<Admission> {
+        let guard = self.admitted.enter();
+        let within = usize::try_from(self.admitted.get()).is_ok_and(|now| now <= limit);
+        within.then_some(Admission(guard))
+    }
+
+    /// A number for a client.
+    pub(super) fn number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Registers a client under a new cancel key.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no random bytes.
+    pub(super) fn register(&self, credentials: Credentials) -> Result<Registration, getrandom::Error> {
+        let Credentials { record, version, admission, in_pool } = credentials;
+        let id = record.id;
+        let mut secret = vec![0; if version >= ProtocolVersion::V3_2 { 32 } else { 4 }];
+        getrandom::fill(&mut secret)?;
+        let key = CancelKey { process: self.reserve_process(id)?, secret: secret.into() };
+        let handle = ClientHandle {
+            record,
+            key,
+            target: Mutex::default(),
+            orders: AtomicU8::new(0),
+            waker: Mutex::default(),
+        };
+        let keys = Arc::clone(&self.keys);
+        Ok(Registration { entry: self.roll.enlist(id, handle), keys, _admission: admission, _in_pool: in_pool })
+    }
+
+    /// A number that no other client has, and that nobody can guess from his own. Drivers read it as a positive one.
+    fn reserve_process(&self, id: u64) -> Result<u32, getrandom::Error> {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let process = getrandom::u32()? >> 1;
+            if process != 0 && !keys.contains_key(&process) {
+                keys.insert(process, id);
+                return Ok(process);
+            }
+        }
+    }
+
+    /// All clients that are logged in.
+    #[must_use]
+    pub fn list(&self) -> Vec<Arc<ClientHandle>> {
+        self.roll.list()
+    }
+
+    /// The client with this number.
+    #[must_use]
+    pub fn find(&self, id: u64) -> Option<Arc<ClientHandle>> {
+        self.roll.find(id)
+    }
+
+    /// Clients that hold a place under `max_client_conn`.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.admitted.get()
+    }
+
+    /// Cancels what the owner of a key runs or waits with, and returns when that has arrived or was dropped: only then
+    /// the connection that asked for it may be closed. A key that is not exactly right does nothing.
+    pub(super) async fn cancel(&self, key: &CancelKey) -> Cancelled {
+        let id = self.keys.lock().unwrap_or_else(PoisonError::into_inner).get(&key.process).copied();
+        let Some(client) = id.and_then(|id| self.roll.find(id)).filter(|client| client.key == *key) else {
+            return Cancelled::UnknownKey;
+        };
+        let Some((cancelling, server)) = client.begin_cancel() else { return Cancelled::NothingRuns };
+        match cancelling.send(|| client.is_served_by(&server)).await {
+            Ok(()) => Cancelled::Sent,
+            Err(error) => Cancelled::Failed(error),
+        }
+    }
+}
+
+/// What became of a cancel request.
+#[derive(Debug)]
+pub(super) enum Cancelled {
+    /// It was forwarded, or the query was over when it was about to be.
+    Sent,
+    /// The client runs nothing on a server; if it waits in line, it was told to leave.
+    NothingRuns,
+    /// No client has this key.
+    UnknownKey,
+    /// The server could not be told.
+    Failed(std::io::Error),
+}
+
+impl std::ops::Deref for Registration {
+    type Target = ClientHandle;
+    fn deref(&self) -> &ClientHandle {
+        &self.entry
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.entry.key.process);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Address;
+    use crate::stats::Peer;
+
+    fn register(clients: &Clients, version: ProtocolVersion) -> Registration {
+        let id = clients.number();
+        let record = ClientRecord::new(id, String::new(), String::new(), String::new(), Peer::default());
+        let admission = clients.admit(10).unwrap();
+        let in_pool = Gauge::default().enter();
+        clients.register(Credentials { record, version, admission, in_pool }).unwrap()
+    }
+
+    #[test]
+    fn keys_are_as_long_as_the_version_wants_and_die_with_the_client() {
+        let clients = Clients::default();
+        let (one, two) = (register(&clients, ProtocolVersion::V3_0), register(&clients, ProtocolVersion::V3_2));
+        assert_eq!((one.key().secret.len(), two.key().secret.len()), (4, 32));
+        assert_ne!(one.key().process, two.key().process);
+        drop((one, two));
+        assert!(clients.keys.lock().unwrap().is_empty() && clients.list().is_empty());
+        assert_eq!(clients.count(), 0);
+    }
+
+    #[test]
+    fn no_more_are_admitted_than_the_limit_says() {
+        let clients = Clients::default();
+        let _one = clients.admit(1).unwrap();
+        assert!(clients.admit(1).is_none());
+        assert_eq!(clients.count(), 1);
+    }
+
+    #[tokio::test]
+    async fn only_the_right_key_cancels_and_only_what_runs() {
+        let clients = Clients::default();
+        let client = register(&clients, ProtocolVersion::V3_0);
+        let mut wrong = client.key().clone();
+        wrong.secret[0] ^= 1;
+        assert!(matches!(clients.cancel(&wrong).await, Cancelled::UnknownKey));
+        assert!(matches!(clients.cancel(client.key()).await, Cancelled::NothingRuns));
+        client.wait_in_line();
+        assert!(matches!(clients.cancel(&wrong).await, Cancelled::UnknownKey));
+        assert!(!client.take_order(Order::Cancel));
+        assert!(matches!(clients.cancel(client.key()).await, Cancelled::NothingRuns));
+        assert!(client.take_order(Order::Cancel));
+        let server = Arc::new(CancelHandle::new(Address::Unix("/nowhere".into()), None));
+        client.link(&server);
+        assert!(matches!(clients.cancel(client.key()).await, Cancelled::NothingRuns));
+        server.set_busy(true);
+        assert!(matches!(clients.cancel(client.key()).await, Cancelled::Sent));
+        assert!(!server.is_fenced());
+    }
+}

@@ -1,0 +1,91 @@
+//! Why a client's connection ends. Each has exactly one reason, for the log and for the client.
+
+use crate::config::Config;
+use crate::pool::Refusal;
+use crate::server::{Health, ServerFault};
+use crate::wire::{Report, sqlstate};
+
+/// Why a client's connection ends.
+#[derive(Debug)]
+pub enum Departure {
+    /// The client said goodbye.
+    Terminated,
+    /// The client's connection ended or failed.
+    Vanished(&'static str),
+    /// pgweir ends it and says why.
+    Dismissed(Report),
+    /// The server's own error was the last word.
+    ServerEnded,
+    /// It was no session: a cancel request, a probe.
+    Nothing,
+}
+
+impl Departure {
+    /// The reason, for the log.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Terminated => "client close request".to_owned(),
+            Self::Vanished(how) => (*how).to_owned(),
+            Self::Dismissed(report) => report.message.clone(),
+            Self::ServerEnded => "server closed the connection".to_owned(),
+            Self::Nothing => "no session".to_owned(),
+        }
+    }
+}
+
+impl From<Report> for Departure {
+    fn from(report: Report) -> Self {
+        Self::Dismissed(report)
+    }
+}
+
+/// The client did not finish its login in time.
+pub(super) fn login_timeout() -> Departure {
+    Report::fatal(sqlstate::PROTOCOL_VIOLATION, "client_login_timeout")
+        .detail("The login was not complete within client_login_timeout.")
+        .into()
+}
+
+/// The client broke the protocol.
+pub(super) fn violation(message: impl Into<String>) -> Departure {
+    Report::fatal(sqlstate::PROTOCOL_VIOLATION, message).into()
+}
+
+/// No more clients are let in.
+pub(super) fn too_many_clients(config: &Config) -> Departure {
+    Report::fatal(sqlstate::TOO_MANY_CONNECTIONS, "no more connections allowed (max_client_conn)")
+        .detail(format!("max_client_conn is {}.", config.limits.max_client_conn))
+        .into()
+}
+
+/// There is no such database.
+pub(super) fn no_database(name: &str) -> Departure {
+    Report::fatal(sqlstate::INVALID_CATALOG_NAME, format!("no such database: {name}"))
+        .hint("Add it to [databases], or add the entry \"*\" for all names.")
+        .into()
+}
+
+/// The client gets no server. `pool` tells what the pool looked like.
+pub(super) fn refused(refusal: &Refusal, pool: &str) -> Departure {
+    let report = match refusal {
+        Refusal::TimedOut => Report::fatal(sqlstate::PROTOCOL_VIOLATION, "query_wait_timeout")
+            .detail(pool.to_owned())
+            .hint("query_wait_timeout limits the wait; pool_size and shorter transactions avoid it."),
+        Refusal::LoginFailing(error) => Report::fatal(error.report().code, refusal.to_string())
+            .hint("No server connection is left, and the next login is tried after server_login_retry."),
+        Refusal::LoginFailed(error) => error.report(),
+        Refusal::Closed => Report::fatal(sqlstate::ADMIN_SHUTDOWN, "the database was removed from the configuration"),
+    };
+    report.into()
+}
+
+/// The server is lost. When its own last words have reached the client, nothing is added to them.
+pub(super) fn server_lost(fault: &ServerFault, health: &Health, undone: &str) -> Departure {
+    if *health == Health::Ending {
+        return Departure::ServerEnded;
+    }
+    let crashed = *health == Health::Crashing;
+    let code = if crashed { sqlstate::CRASH_SHUTDOWN } else { sqlstate::CONNECTION_FAILURE };
+    Report::fatal(code, fault.to_string()).detail(undone.to_owned()).into()
+}

@@ -1,0 +1,113 @@
+//! A server in a session's hands. To have a [`Link`] is to be joined to a server.
+
+use super::client::ClientHandle;
+use crate::net::Pipe;
+use crate::pool::{ServerCheckout, ServerPool};
+use crate::server::{Origin, Request, Settings, Unnamed};
+use crate::stats::ServerState;
+use crate::wire::{Piece, TooLong, frontend};
+use tokio::time::Instant;
+
+/// A server that works for one client.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) server: ServerCheckout,
+    /// Since when the server works on the requests that are under way; `None` when it owes nothing.
+    pub(super) request: Option<Instant>,
+    /// Since when a transaction is open or under way.
+    pub(super) transaction: Option<Instant>,
+    /// Since when it waits for its client.
+    pub(super) quiet: Instant,
+    /// What becomes of the rest of a client's message that is larger than a block.
+    pub(super) rest: Rest,
+    /// Whether the client has said goodbye.
+    pub(super) farewell: Farewell,
+}
+
+/// What becomes of the rest of a message whose head was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// It goes to the server.
+    Passes,
+    /// It is dropped.
+    Drops,
+}
+
+/// Whether the client has said goodbye (Terminate).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// It goes on.
+    No,
+    /// Once what it sent before is done.
+    Said,
+}
+
+impl Link {
+    /// Joins a client to a server. In front of its first message goes what makes the server this client's: its settings,
+    /// and its unnamed statement. No round trip is spent on it.
+    pub(super) fn join(
+        mut server: ServerCheckout,
+        client: &ClientHandle,
+        wanted: &Settings,
+        unnamed: &Unnamed,
+        up: &mut Pipe,
+    ) -> Result<Self, TooLong> {
+        client.link(server.cancel_handle());
+        server.record().enter(ServerState::Active, Some(client.record.id));
+        let state = &mut server.state;
+        if let Some(sql) = state.applied.transition(wanted, &state.baseline) {
+            up.insert(|out| frontend::put_query(out, &sql))?;
+            state.pending.sent(Origin::Pooler, Request::Query);
+            state.applied = wanted.clone();
+            // As the simple query that it is, it leaves no unnamed statement.
+            state.statements.unnamed = Unnamed::Absent;
+        }
+        if state.statements.unnamed != *unnamed && !replaces_unnamed(up.fresh()) {
+            match unnamed {
+                Unnamed::Parsed(parse) => {
+                    up.insert(|out| out.extend_from_slice(parse));
+                    state.pending.sent(Origin::Pooler, Request::ParseUnnamed(Some(parse.clone())));
+                }
+                _ => {
+                    up.insert(frontend::put_close_unnamed)?;
+                    state.pending.sent(Origin::Pooler, Request::CloseUnnamed);
+                }
+            }
+        }
+        Ok(Self {
+            server,
+            request: None,
+            transaction: None,
+            quiet: Instant::now(),
+            rest: Rest::Passes,
+            farewell: Farewell::No,
+        })
+    }
+}
+
+/// Whether the first message leaves nothing of an unnamed statement that is there before it, whatever comes of it: then
+/// another client's need not be removed. It must be the first: one behind it could be skipped after an error.
+fn replaces_unnamed(fresh: &[u8]) -> bool {
+    match crate::wire::Scanner::default().next(fresh, crate::wire::MAX_MESSAGE) {
+        Ok(Piece::Whole { tag: b'P', body } | Piece::Head { tag: b'P', body, .. }) => body.first() == Some(&0),
+        Ok(Piece::Whole { tag, .. } | Piece::Head { tag, .. }) => tag == b'Q',
+        _ => false,
+    }
+}
+
+/// Puts back a server that was used for pgweir's own questions; one that is not clean is closed.
+pub(super) fn give_back(mut server: ServerCheckout) {
+    if let Ok(clean) = server.settle(&Pipe::default()) {
+        server.release(clean);
+    }
+}
+
+/// What a pool looks like, for the client that gets nothing from it.
+pub(super) fn describe(pool: &ServerPool) -> String {
+    let snapshot = pool.snapshot();
+    let size = snapshot.size.map_or_else(|| "unlimited".to_owned(), |size| size.to_string());
+    format!(
+        "Pool {}/{}: {} servers active, {} idle, {} being connected, pool_size {size}, {} clients waiting.",
+        snapshot.id.database, snapshot.id.user, snapshot.active, snapshot.idle, snapshot.login, snapshot.waiting
+    )
+}

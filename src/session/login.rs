@@ -1,0 +1,289 @@
+//! The login: who is it, may it come in, and what it is told when it does.
+
+use super::client::{Admission, Cancelled, Credentials, Registration};
+use super::console::{Role, Visitor};
+use super::departure::{self, Departure};
+use super::greeting::{Greeting, greet};
+use super::run::Session;
+use super::{FAREWELL, Service, welcome};
+use crate::auth::ChannelBinding;
+use crate::auth::{Exchange, Proof, Step};
+use crate::config::Config;
+use crate::net::{Dialogue, Stream};
+use crate::pool::ServerPool;
+use crate::server::Settings;
+use crate::stats::{ClientRecord, Peer};
+use crate::wire::backend::{self, AUTHENTICATION_OK, Status};
+use crate::wire::{ProtocolVersion, Report, Startup, sqlstate};
+use bytes::BytesMut;
+use std::sync::Arc;
+use tokio::time::timeout;
+
+/// The longest password message: PgBouncer's limit, which leaves room for tokens.
+const PASSWORD_MESSAGE: u32 = 65_535 + 5;
+
+/// A connection that is not logged in.
+pub(super) struct Front {
+    dialogue: Dialogue,
+    peer: Peer,
+}
+
+/// What became of a connection.
+pub(super) enum Arrival {
+    /// It is over.
+    Gone,
+    /// A client for a pool.
+    Session(Box<Session>),
+    /// A visitor of the console.
+    Console(Box<Visitor>),
+}
+
+/// Who came in.
+pub(super) enum Entrance {
+    Client(Admitted),
+    Console { user: String, role: Role, admission: Admission },
+}
+
+/// A client that is logged in, without its connection.
+pub(super) struct Admitted {
+    pub(super) registration: Registration,
+    pub(super) pool: Arc<ServerPool>,
+    pub(super) settings: Settings,
+    pub(super) config: Arc<Config>,
+}
+
+/// What a StartupMessage says of who and where.
+struct Applicant {
+    user: String,
+    database: String,
+    version: ProtocolVersion,
+}
+
+impl Front {
+    pub(super) fn new(stream: Stream) -> Self {
+        let ((address, port), (local_address, local_port)) = (stream.peer(), stream.local());
+        Self { dialogue: Dialogue::new(stream), peer: Peer { address, port, local_address, local_port } }
+    }
+
+    /// Everything up to the first ReadyForQuery. Not cancel safe: a connection whose arrival was dropped is to be
+    /// dismissed.
+    pub(super) async fn arrive(&mut self, service: &Arc<Service>) -> Result<Entrance, Departure> {
+        match greet(&mut self.dialogue.stream).await? {
+            Greeting::Startup(startup) => self.log_in(service, &startup).await,
+            Greeting::Cancel(key) => {
+                match service.clients.cancel(&key).await {
+                    Cancelled::Sent => service.traffic.count(|t| &t.cancels),
+                    Cancelled::NothingRuns | Cancelled::UnknownKey => {}
+                    Cancelled::Failed(error) => tracing::warn!("cannot forward a cancel request: {error}"),
+                }
+                Err(Departure::Nothing)
+            }
+        }
+    }
+
+    async fn log_in(&mut self, service: &Arc<Service>, startup: &Startup) -> Result<Entrance, Departure> {
+        let config = service.config.load_full();
+        let applicant = self.identify(startup).await?;
+        let admission = service.clients.admit(config.limits.max_client_conn);
+        let is_console = is_console(&applicant.database);
+        if admission.is_none() && !is_console {
+            return Err(departure::too_many_clients(&config));
+        }
+        let admission = admission.ok_or_else(|| departure::too_many_clients(&config))?;
+        self.authenticate(service, &applicant).await?;
+        if is_console {
+            return self.enter_console(&config, applicant.user, admission).await;
+        }
+        self.enter_pool(service, config, startup, applicant, admission).await
+    }
+
+    /// Who wants in, and where. Versions and options of the protocol that are not known are declined once, before
+    /// anything else is said.
+    async fn identify(&mut self, startup: &Startup) -> Result<Applicant, Departure> {
+        let version = startup.version.min(ProtocolVersion::V3_2);
+        if startup.version > ProtocolVersion::V3_2 || !startup.protocol_options.is_empty() {
+            let mut out = BytesMut::new();
+            backend::put_negotiate(&mut out, version, &startup.protocol_options)
+                .map_err(|error| departure::violation(error.to_string()))?;
+            self.send(&out).await?;
+        }
+        let Some(user) = startup.parameter("user").filter(|user| !user.is_empty()) else {
+            let text = "no PostgreSQL user name specified in startup packet";
+            return Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, text).into());
+        };
+        if startup.parameter("replication").is_some_and(asks_for_replication) {
+            let text = "replication connections are not supported";
+            return Err(Report::fatal(sqlstate::FEATURE_NOT_SUPPORTED, text).into());
+        }
+        let database = startup.parameter("database").filter(|database| !database.is_empty()).unwrap_or(user);
+        Ok(Applicant { user: user.to_owned(), database: database.to_owned(), version })
+    }
+
+    /// Asks for proof. Nothing of pools or databases shows before it is given.
+    async fn authenticate(&mut self, service: &Arc<Service>, applicant: &Applicant) -> Result<Proof, Departure> {
+        let terms = service.terms.load_full();
+        let users = service.users.load_full();
+        let secret = users.get(&applicant.user);
+        let mut step = Exchange::begin(&terms, &applicant.user, secret, ChannelBinding::Unavailable);
+        loop {
+            match step {
+                Step::Continue(exchange, challenge) => {
+                    self.put(|out| backend::put_authentication(out, &challenge.body())).await?;
+                    let body = self.password_message().await?;
+                    step = next_step(service, *exchange, body).await?;
+                }
+                Step::Done(proof, last) => {
+                    if let Some(challenge) = last {
+                        self.put(|out| backend::put_authentication(out, &challenge.body())).await?;
+                    }
+                    return Ok(proof);
+                }
+                Step::Denied(denial) => {
+                    tracing::warn!(
+                        user = applicant.user,
+                        database = applicant.database,
+                        address = self.peer.address,
+                        "login denied: {}",
+                        denial.reason()
+                    );
+                    let code = crate::auth::Denial::SQLSTATE;
+                    return Err(Report::fatal(code, denial.client_message()).into());
+                }
+            }
+        }
+    }
+
+    async fn password_message(&mut self) -> Result<BytesMut, Departure> {
+        match self.dialogue.message(PASSWORD_MESSAGE).await {
+            Ok((b'p', body)) => Ok(body),
+            Ok((tag, _)) => {
+                Err(departure::violation(format!("expected password response, got message type {tag}")))
+            }
+            Err(crate::net::Broken::Malformed(error)) => Err(departure::violation(error.to_string())),
+            Err(_) => Err(Departure::Vanished("client unexpected eof")),
+        }
+    }
+
+    async fn enter_console(
+        &mut self,
+        config: &Config,
+        user: String,
+        admission: Admission,
+    ) -> Result<Entrance, Departure> {
+        let Some(role) = Role::of(config, &user) else {
+            return Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, "not allowed")
+                .hint("admin_users and stats_users name who may use the console.")
+                .into());
+        };
+        let mut out = BytesMut::from(&AUTHENTICATION_OK[..]);
+        super::console::put_parameters(&mut out);
+        backend::put_ready(&mut out, Status::Idle);
+        self.send(&out).await?;
+        Ok(Entrance::Console { user, role, admission })
+    }
+
+    async fn enter_pool(
+        &mut self,
+        service: &Arc<Service>,
+        config: Arc<Config>,
+        startup: &Startup,
+        applicant: Applicant,
+        admission: Admission,
+    ) -> Result<Entrance, Departure> {
+        let Applicant { user, database, version } = applicant;
+        let asked = welcome::asked_for(startup, &config)?;
+        let Some(pool) = service.pools.pool(&config, &database, &user) else {
+            return Err(departure::no_database(&database));
+        };
+        let in_pool = pool.clients.enter();
+        let baseline = welcome::greeting(&pool).await?;
+        let settings = welcome::adopt(&service.adopted, &pool, &baseline, asked).await?;
+        let application = settings.get("application_name").unwrap_or_default().to_owned();
+        let id = service.clients.number();
+        let record = ClientRecord::new(id, user, database, application, self.peer.clone());
+        let credentials = Credentials { record, version, admission, in_pool };
+        let registration = service
+            .clients
+            .register(credentials)
+            .map_err(|error| Report::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
+        let mut out = BytesMut::from(&AUTHENTICATION_OK[..]);
+        for (name, value) in welcome::told(&baseline, &settings) {
+            backend::put_parameter_status(&mut out, &name, &value)
+                .map_err(|error| departure::violation(error.to_string()))?;
+        }
+        backend::put_backend_key(&mut out, registration.key())
+            .map_err(|error| departure::violation(error.to_string()))?;
+        backend::put_ready(&mut out, Status::Idle);
+        self.send(&out).await?;
+        pool.traffic.count(|t| &t.logins);
+        Ok(Entrance::Client(Admitted { registration, pool, settings, config }))
+    }
+
+    /// Turns a finished login into what goes on with the connection.
+    pub(super) fn enter(self, entrance: Entrance) -> Arrival {
+        let Self { dialogue, peer } = self;
+        match entrance {
+            Entrance::Client(admitted) => Arrival::Session(Box::new(Session::new(dialogue, admitted))),
+            Entrance::Console { user, role, admission } => {
+                Arrival::Console(Box::new(Visitor { dialogue, peer, user, role, _admission: admission }))
+            }
+        }
+    }
+
+    /// Tells the client why it cannot come in, and closes.
+    pub(super) async fn dismiss(mut self, service: &Service, departure: &Departure) {
+        match departure {
+            Departure::Nothing => {
+                tracing::debug!(address = self.peer.address, port = self.peer.port, "connection without a login");
+            }
+            other => {
+                tracing::info!(
+                    address = self.peer.address,
+                    port = self.peer.port,
+                    "closing before login: {}",
+                    other.reason()
+                );
+            }
+        }
+        if let Departure::Dismissed(report) = departure {
+            service.traffic.count(|t| &t.errors);
+            let mut out = BytesMut::new();
+            if report.put(&mut out).is_ok() {
+                let _heard_or_not = timeout(FAREWELL, self.dialogue.send(&out)).await;
+            }
+        }
+    }
+
+    async fn put(
+        &mut self,
+        write: impl FnOnce(&mut BytesMut) -> Result<(), crate::wire::TooLong>,
+    ) -> Result<(), Departure> {
+        let mut out = BytesMut::new();
+        write(&mut out).map_err(|error| departure::violation(error.to_string()))?;
+        self.send(&out).await
+    }
+
+    async fn send(&mut self, messages: &[u8]) -> Result<(), Departure> {
+        self.dialogue.send(messages).await.map_err(|_| Departure::Vanished("client unexpected eof"))
+    }
+}
+
+/// The console goes by the names that PgBouncer and pgweir have; no configuration can give them to a database.
+fn is_console(database: &str) -> bool {
+    matches!(database, "pgbouncer" | "pgweir")
+}
+
+/// The values that PostgreSQL reads as no.
+fn asks_for_replication(value: &str) -> bool {
+    !matches!(value.to_ascii_lowercase().as_str(), "" | "0" | "false" | "off" | "no" | "f" | "n")
+}
+
+/// One step of the proof; an expensive one is made where it holds up nobody's traffic.
+async fn next_step(service: &Arc<Service>, exchange: Exchange, body: BytesMut) -> Result<Step, Departure> {
+    if !exchange.is_expensive() {
+        return Ok(exchange.step(&body, &service.keys));
+    }
+    let keys = Arc::clone(&service.keys);
+    let step = tokio::task::spawn_blocking(move || exchange.step(&body, &keys));
+    step.await.map_err(|_| Report::fatal(sqlstate::INTERNAL_ERROR, "authentication failed").into())
+}

@@ -1,0 +1,92 @@
+//! One client, from its first byte to its last: greeting → login → idle ⇄ linked to a server.
+//!
+//! [`serve`] is the whole life of a connection. What a step needs of the rest of the program is in [`Service`].
+
+mod client;
+mod console;
+mod departure;
+mod greeting;
+mod idle;
+mod link;
+mod login;
+mod relay;
+mod run;
+mod timer;
+mod upstream;
+mod welcome;
+
+pub use client::{Admission, ClientHandle, Clients, Order};
+pub use console::{Answer, Answering, Console, Role};
+pub use departure::Departure;
+pub use welcome::Adopted;
+
+use crate::auth::KeyCache;
+use crate::auth::Terms;
+use crate::auth::UserList;
+use crate::config::Config;
+use crate::net::Stream;
+use crate::pool::Pools;
+use crate::stats::{Gauge, Traffic};
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a client that is sent away may take to read why.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What sessions share.
+#[derive(Debug)]
+pub struct Service {
+    /// The configuration as of the last reload. A session takes one snapshot for its login.
+    pub config: ArcSwap<Config>,
+    /// Users and their secrets, as of the last reload.
+    pub users: Arc<ArcSwap<UserList>>,
+    /// How clients are asked who they are.
+    pub terms: ArcSwap<Terms>,
+    /// SCRAM keys of earlier logins.
+    pub keys: Arc<KeyCache>,
+    /// Who serves them.
+    pub pools: Arc<Pools>,
+    /// Who is here.
+    pub clients: Clients,
+    /// Connections that are not logged in yet.
+    pub logins: Gauge,
+    /// What happened outside of any pool: refused and failed logins, errors.
+    pub traffic: Traffic,
+    /// What startup settings of clients turned out to mean.
+    pub adopted: Adopted,
+    /// Who answers on the console.
+    pub console: Arc<dyn Console>,
+}
+
+/// Serves one connection to its end, and logs how it ended.
+pub async fn serve(service: Arc<Service>, stream: Stream) {
+    let login = Box::pin(begin(&service, stream)).await;
+    match login {
+        login::Arrival::Gone => {}
+        login::Arrival::Session(session) => run::run(service, *session).await,
+        login::Arrival::Console(visitor) => Box::pin(console::converse(service, *visitor)).await,
+    }
+}
+
+/// From accept to ReadyForQuery, under one deadline.
+async fn begin(service: &Arc<Service>, stream: Stream) -> login::Arrival {
+    let _counted = service.logins.enter();
+    let limit = service.config.load().client.login;
+    let mut front = login::Front::new(stream);
+    let arrival = match limit {
+        None => front.arrive(service).await,
+        Some(limit) => {
+            let arriving = front.arrive(service);
+            timeout(limit, arriving).await.unwrap_or_else(|_| Err(departure::login_timeout()))
+        }
+    };
+    match arrival {
+        Ok(entrance) => front.enter(entrance),
+        Err(departure) => {
+            front.dismiss(service, &departure).await;
+            login::Arrival::Gone
+        }
+    }
+}

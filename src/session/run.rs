@@ -1,0 +1,311 @@
+//! A session, from login to its end: idle, waiting, linked, and idle again.
+
+use super::client::{Order, Registration};
+use super::departure::{self, Departure};
+use super::idle::{Call, Intake};
+use super::link::{Link, describe};
+use super::login::Admitted;
+use super::relay::{Fate, Parting};
+use super::timer::Timer;
+use super::{FAREWELL, Service};
+use crate::config::{ClientTimeouts, PoolMode};
+use crate::net::{Dialogue, Pipe, Stream};
+use crate::pool::{Refusal, ServerCheckout, ServerPool};
+use crate::server::{Settings, Unclean, Unnamed};
+use crate::stats::{ClientState, ServerState, unix_micros};
+use crate::wire::{Report, sqlstate};
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout};
+
+/// How long a server is held back for a cancel that was sent for it.
+const FENCE: Duration = Duration::from_secs(10);
+
+/// A client that is logged in.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) stream: Stream,
+    /// From the client.
+    pub(super) up: Pipe,
+    /// To the client, what is left over from its last server and what is answered without one.
+    pub(super) down: Pipe,
+    intake: Intake,
+    /// Its settings, as reported.
+    wanted: Settings,
+    /// Its unnamed statement.
+    unnamed: Unnamed,
+    pub(super) pool: Arc<ServerPool>,
+    pub(super) client: Registration,
+    pub(super) timeouts: ClientTimeouts,
+    pub(super) timer: Timer,
+    /// `max_packet_size`.
+    pub(super) limit: u32,
+    log_disconnect: bool,
+    began: Instant,
+}
+
+/// Lives a session to its end.
+pub(super) async fn run(service: Arc<Service>, mut session: Session) {
+    let record = &session.client.record;
+    if service.config.load().log.connections {
+        tracing::info!(
+            client = record.id,
+            user = record.user,
+            database = record.database,
+            address = record.peer.address,
+            port = record.peer.port,
+            application = record.application_name,
+            "login"
+        );
+    }
+    let departure = session.live().await;
+    session.bid_farewell(&service, &departure).await;
+}
+
+impl Session {
+    pub(super) fn new(dialogue: Dialogue, admitted: Admitted) -> Self {
+        let Admitted { registration, pool, settings, config } = admitted;
+        Self {
+            stream: dialogue.stream,
+            up: dialogue.input,
+            down: Pipe::default(),
+            intake: Intake::default(),
+            wanted: settings,
+            unnamed: Unnamed::Absent,
+            timeouts: config.client_timeouts(&registration.record.user),
+            timer: Timer::default(),
+            limit: config.limits.max_packet_size,
+            log_disconnect: config.log.disconnections,
+            pool,
+            client: registration,
+            began: Instant::now(),
+        }
+    }
+
+    async fn live(&mut self) -> Departure {
+        poll_fn(|cx| Poll::Ready(self.client.listen(cx.waker()))).await;
+        loop {
+            if let Err(departure) = self.idle().await {
+                return departure;
+            }
+            let server = match self.pool.try_checkout() {
+                Some(server) => server,
+                // Boxed, since few sessions wait and all would carry the room for it.
+                None => match Box::pin(self.wait_in_line()).await {
+                    Ok(Some(server)) => server,
+                    Ok(None) => continue,
+                    Err(departure) => return departure,
+                },
+            };
+            if let Err(departure) = self.work_with(server).await {
+                return departure;
+            }
+        }
+    }
+
+    /// Waits for a message that needs a server. Meanwhile what is left for the client is written.
+    async fn idle(&mut self) -> Result<(), Departure> {
+        self.client.record.enter(ClientState::Idle, None);
+        let since = self.timeouts.idle.map(|limit| Instant::now() + limit);
+        poll_fn(|cx| self.poll_idle(cx, since)).await
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<Result<(), Departure>> {
+        loop {
+            if self.client.take_order(Order::Kill) {
+                return Poll::Ready(Err(departure_of_kill()));
+            }
+            let call = self.intake.examine(&mut self.up, &mut self.down, self.limit)?;
+            if let Poll::Ready(Err(_)) = self.down.poll_drain(cx, &mut self.stream) {
+                return Poll::Ready(Err(Departure::Vanished("client unexpected eof")));
+            }
+            match call {
+                Call::Server => return Poll::Ready(Ok(())),
+                Call::Farewell => return Poll::Ready(Err(Departure::Terminated)),
+                Call::More => {}
+            }
+            // While the client does not read its answers, its requests are not read either.
+            if !self.down.has_output() && self.poll_read(cx)?.is_ready() {
+                continue;
+            }
+            if self.timer.poll(cx, deadline).is_ready() {
+                let text = "client_idle_timeout";
+                return Poll::Ready(Err(Report::fatal(sqlstate::IDLE_SESSION_TIMEOUT, text).into()));
+            }
+            return Poll::Pending;
+        }
+    }
+
+    /// Reads from the client once. The end of its stream is the end of the session.
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Departure> {
+        if !self.up.has_room() {
+            return Ok(Poll::Pending);
+        }
+        match self.up.poll_fill(cx, &mut self.stream) {
+            Poll::Pending => Ok(Poll::Pending),
+            Poll::Ready(Ok(count @ 1..)) => {
+                self.pool.traffic.add(|t| &t.received, u64::try_from(count).unwrap_or(u64::MAX));
+                Ok(Poll::Ready(()))
+            }
+            Poll::Ready(_) => Err(Departure::Vanished("client unexpected eof")),
+        }
+    }
+
+    /// Waits in line for a server; `None` when the wait was cancelled and the client was told so. A client that leaves
+    /// leaves the line at once.
+    async fn wait_in_line(&mut self) -> Result<Option<ServerCheckout>, Departure> {
+        self.client.record.enter(ClientState::Waiting, None);
+        self.client.record.requested_at(unix_micros());
+        self.client.wait_in_line();
+        let pool = Arc::clone(&self.pool);
+        let waited = {
+            let mut checkout = std::pin::pin!(pool.checkout());
+            poll_fn(|cx| {
+                if self.client.take_order(Order::Kill) {
+                    return Poll::Ready(Err(departure_of_kill()));
+                }
+                if self.client.take_order(Order::Cancel) {
+                    return Poll::Ready(Ok(Wait::Cancelled));
+                }
+                while self.poll_read(cx)?.is_ready() {}
+                checkout.as_mut().poll(cx).map(|result| Ok(Wait::Over(result)))
+            })
+            .await
+        };
+        self.client.unlink();
+        match waited? {
+            Wait::Over(Ok(server)) => Ok(Some(server)),
+            Wait::Over(Err(refusal)) => Err(departure::refused(&refusal, &describe(&self.pool))),
+            Wait::Cancelled => {
+                let report = Report::error(sqlstate::QUERY_CANCELED, "canceling statement due to user request");
+                self.intake.refuse(&mut self.up, &mut self.down, &report);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Has a server work for the client until the pool may have it back.
+    async fn work_with(&mut self, server: ServerCheckout) -> Result<(), Departure> {
+        let mode = self.pool.settings().mode;
+        let id = server.record().id;
+        self.client.record.enter(ClientState::Active, Some(id));
+        let mut link = Link::join(server, &self.client, &self.wanted, &self.unnamed, &mut self.up)
+            .map_err(|error| departure::violation(error.to_string()))?;
+        link.server.put_in_front(std::mem::take(&mut self.down));
+        let end = poll_fn(|cx| self.poll_relay(&mut link, mode, cx)).await;
+        self.client.unlink();
+        match end {
+            Ok(()) => {
+                self.part(link);
+                Ok(())
+            }
+            Err(parting) => Err(self.tear_off(link, mode, parting)),
+        }
+    }
+
+    /// The server goes back, before a slow client has read all it said.
+    fn part(&mut self, link: Link) {
+        let mut server = link.server;
+        let state = &server.state;
+        self.unnamed.clone_from(&state.statements.unnamed);
+        if self.wanted != state.applied {
+            self.wanted = state.applied.clone();
+        }
+        let clean = server.settle(&self.up);
+        self.down = server.take_undelivered();
+        match clean {
+            Ok(clean) if !server.cancel_handle().is_fenced() => server.release(clean),
+            Ok(_) => drop(tokio::spawn(release_behind_fence(server))),
+            Err(why) => tracing::debug!(server = server.record().id, "server is not used again: {why}"),
+        }
+    }
+
+    /// The session ends while it has a server.
+    fn tear_off(&mut self, link: Link, mode: PoolMode, parting: Parting) -> Departure {
+        let Parting { departure, fate } = parting;
+        let mut server = link.server;
+        let between = server.is_between_messages();
+        self.down = server.take_undelivered();
+        if !between {
+            // In the middle of a message nothing else can be said.
+            self.down.discard_output();
+        }
+        if fate == Fate::Recover {
+            let up = std::mem::take(&mut self.up);
+            let reset = match mode {
+                PoolMode::Session => self.pool.settings().server_reset_query.clone(),
+                PoolMode::Transaction | PoolMode::Statement => String::new(),
+            };
+            tokio::spawn(recover(server, up, reset));
+        }
+        match departure {
+            Departure::Dismissed(_) if !between => Departure::Vanished("cut in the middle of a message"),
+            departure => departure,
+        }
+    }
+
+    /// Tells the client why, as far as it listens, and logs it.
+    async fn bid_farewell(mut self, service: &Service, departure: &Departure) {
+        let record = &self.client.record;
+        if let Departure::Dismissed(report) = departure {
+            self.pool.traffic.count(|t| &t.errors);
+            if service.config.load().log.pooler_errors {
+                tracing::warn!(client = record.id, sqlstate = %report.code, "pooler error: {}", report.message);
+            }
+            // A report of our own is never too long for a message.
+            let _fits = self.down.insert(|out| report.put(out));
+        }
+        if self.log_disconnect {
+            tracing::info!(
+                client = record.id,
+                user = record.user,
+                database = record.database,
+                address = record.peer.address,
+                port = record.peer.port,
+                age = ?self.began.elapsed(),
+                "closing because: {}",
+                departure.reason()
+            );
+        }
+        if !matches!(departure, Departure::Vanished(_)) && self.down.has_output() {
+            let (down, stream) = (&mut self.down, &mut self.stream);
+            let _heard_or_not = timeout(FAREWELL, poll_fn(|cx| down.poll_drain(cx, stream))).await;
+        }
+        let _closed_or_gone = timeout(FAREWELL, self.stream.shutdown()).await;
+    }
+}
+
+/// How a wait ended.
+enum Wait {
+    Over(Result<ServerCheckout, Refusal>),
+    Cancelled,
+}
+
+pub(super) fn departure_of_kill() -> Departure {
+    Report::fatal(sqlstate::ADMIN_SHUTDOWN, "terminating connection due to administrator command").into()
+}
+
+/// Hands a server on only after every cancel that was sent for it has arrived.
+async fn release_behind_fence(mut server: ServerCheckout) {
+    server.record().enter(ServerState::BeingCanceled, None);
+    let handle = Arc::clone(server.cancel_handle());
+    if timeout(FENCE, handle.unfenced()).await.is_ok()
+        && server.is_quiet()
+        && let Ok(clean) = server.settle(&Pipe::default())
+    {
+        server.release(clean);
+    }
+}
+
+/// Brings a server whose client is gone back to the pool, or closes it.
+async fn recover(mut server: ServerCheckout, up: Pipe, reset: String) {
+    server.record().enter(ServerState::Tested, None);
+    match server.recover(&up, &reset).await {
+        Ok(_) => release_behind_fence(server).await,
+        Err(why @ Unclean::HalfMessage) => tracing::debug!(server = server.record().id, "server closed: {why}"),
+        Err(why) => tracing::info!(server = server.record().id, "server closed: {why}"),
+    }
+}
