@@ -85,8 +85,8 @@ pub enum LoginError {
     #[error("SCRAM keys do not fit the salt and iteration count of the server")]
     StaleKeys,
     /// The system gave no random bytes.
-    #[error("no random bytes from the system")]
-    Random(#[source] getrandom::Error),
+    #[error("no random bytes from the system: {0}")]
+    Random(getrandom::Error),
     /// Kerberos and its like.
     #[error("server asks for {0} authentication, which is not supported")]
     Unsupported(&'static str),
