@@ -1,6 +1,7 @@
 //! pgweir, a PostgreSQL connection pooler.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic, clippy::cast_sign_loss))]
 
+pub mod auth;
 pub mod config;
 pub mod net;
 pub mod stats;
