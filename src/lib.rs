@@ -4,5 +4,8 @@
 pub mod auth;
 pub mod config;
 pub mod net;
+pub mod pool;
+pub mod server;
+pub mod session;
 pub mod stats;
 pub mod wire;

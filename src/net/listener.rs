@@ -57,7 +57,11 @@ impl Drop for SocketFile {
 /// [`ListenError`] names the address.
 pub fn bind_tcp(address: SocketAddr, backlog: u32) -> Result<Acceptor, ListenError> {
     let bind = || {
-        let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4() } else { tokio::net::TcpSocket::new_v6() }?;
+        let socket = if address.is_ipv4() {
+            tokio::net::TcpSocket::new_v4()
+        } else {
+            tokio::net::TcpSocket::new_v6()
+        }?;
         if address.is_ipv6() {
             // `*` listens on both families with a socket each.
             socket2::SockRef::from(&socket).set_only_v6(true)?;

@@ -143,7 +143,11 @@ mod tests {
     struct Trickle(Vec<u8>, bool);
 
     impl AsyncWrite for Trickle {
-        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
             self.1 = !self.1;
             if self.1 {
                 return Poll::Pending;

@@ -110,7 +110,10 @@ impl Stream {
 }
 
 fn name_of(address: io::Result<SocketAddr>) -> (String, u16) {
-    address.map_or_else(|_| ("unknown".to_owned(), 0), |address| (address.ip().to_canonical().to_string(), address.port()))
+    address.map_or_else(
+        |_| ("unknown".to_owned(), 0),
+        |address| (address.ip().to_canonical().to_string(), address.port()),
+    )
 }
 
 impl AsyncRead for Stream {

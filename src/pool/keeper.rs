@@ -131,10 +131,15 @@ impl<C: Connector> Pool<C> {
         self.greeting.store(Some(server.baseline()));
         let (peer, process) = server.identity();
         let id = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
-        let record =
-            ServerRecord::new(id, self.id.user.clone(), self.id.database.clone(), peer, process);
+        let record = ServerRecord::new(id, self.id.user.clone(), self.id.database.clone(), peer, process);
         record.enter(ServerState::Idle, None);
-        tracing::debug!(server = id, database = self.id.database, user = self.id.user, process, "new server connection");
+        tracing::debug!(
+            server = id,
+            database = self.id.database,
+            user = self.id.user,
+            process,
+            "new server connection"
+        );
         let lifetime = self.settings.load().server_lifetime;
         self.rack.add(Member::new(server, self.servers.enlist(id, record), lifetime, generation, seat));
     }

@@ -2,8 +2,8 @@
 
 use super::{Checkout, Connector, Pool, Pooled};
 use crate::auth::Credential;
-use crate::auth::Password;
 use crate::auth::KeyCache;
+use crate::auth::Password;
 use crate::auth::UserList;
 use crate::config::{Host, PoolSettings};
 use crate::net::Address;

@@ -76,7 +76,8 @@ impl Pools {
         if let Some(pool) = inner.pools.get(&id) {
             return Some(Arc::clone(pool));
         }
-        let quotas = inner.quotas(&id, settings.size, settings.max_db_connections, settings.max_user_connections);
+        let quotas =
+            inner.quotas(&id, settings.size, settings.max_db_connections, settings.max_user_connections);
         let pool = Pool::start(id.clone(), settings, self.connector.clone(), quotas, self.shared.clone());
         inner.pools.insert(id, Arc::clone(&pool));
         Some(pool)

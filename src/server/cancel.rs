@@ -34,7 +34,13 @@ impl CancelHandle {
     /// The handle of a connection to this very address. A server that gave no key cannot be cancelled.
     #[must_use]
     pub fn new(address: Address, key: Option<CancelKey>) -> Self {
-        Self { address, key, busy: AtomicBool::new(false), under_way: AtomicU32::new(0), arrived: Notify::new() }
+        Self {
+            address,
+            key,
+            busy: AtomicBool::new(false),
+            under_way: AtomicU32::new(0),
+            arrived: Notify::new(),
+        }
     }
 
     /// The server's process ID; 0 when it did not tell.

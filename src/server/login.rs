@@ -1,11 +1,13 @@
 //! Dialling a server and logging in to it.
 
 use super::{CancelHandle, Parameters, Server, Understanding};
-use crate::auth::{ClientLogin, Credential, LeastMethod, LoginError, LoginStep};
 use crate::auth::KeyCache;
+use crate::auth::{ClientLogin, Credential, LeastMethod, LoginError, LoginStep};
 use crate::net::{Address, Broken, Dialogue, Stream, connect};
 use crate::wire::backend;
-use crate::wire::{CancelKey, Fields, Malformed, ProtocolVersion, Report, Startup, TooLong, frontend, sqlstate};
+use crate::wire::{
+    CancelKey, Fields, Malformed, ProtocolVersion, Report, Startup, TooLong, frontend, sqlstate,
+};
 use bytes::BytesMut;
 use std::collections::BTreeMap;
 use std::io;

@@ -170,7 +170,12 @@ impl Pending {
     /// # Errors
     ///
     /// [`Surprise`] when nothing that was sent has such an answer: the stream is not understood any longer.
-    pub fn answered(&mut self, tag: u8, body: &[u8], statements: &mut Statements) -> Result<Origin, Surprise> {
+    pub fn answered(
+        &mut self,
+        tag: u8,
+        body: &[u8],
+        statements: &mut Statements,
+    ) -> Result<Origin, Surprise> {
         let (origin, request) = self.queue.front().ok_or(Surprise(tag))?;
         let origin = *origin;
         match (tag, request) {

@@ -118,7 +118,10 @@ impl Settings {
             }
         }
         calls.extend(
-            wanted.iter().filter(|&(name, value)| self.get(name) != Some(value)).map(|(name, value)| call(name, value)),
+            wanted
+                .iter()
+                .filter(|&(name, value)| self.get(name) != Some(value))
+                .map(|(name, value)| call(name, value)),
         );
         if !calls.is_empty() {
             append(&mut resets, format_args!("SELECT {}", calls.join(",")));
@@ -198,7 +201,9 @@ mod tests {
 
     #[test]
     fn hostile_values_are_sent_as_digits() {
-        let sql = Settings::default().transition(&settings(&[("application_name", "a'b\\é")]), &baseline()).unwrap();
+        let sql = Settings::default()
+            .transition(&settings(&[("application_name", "a'b\\é")]), &baseline())
+            .unwrap();
         assert!(sql.is_ascii() && sql.contains("decode('6127625cc3a9','hex')"), "{sql}");
     }
 
@@ -214,6 +219,11 @@ mod tests {
     #[test]
     fn names_of_settings_are_told_from_anything_else() {
         assert!(is_setting_name("app.tenant_id") && is_setting_name("work_mem"));
-        assert!(!is_setting_name("") && !is_setting_name("a;b") && !is_setting_name("a..b") && !is_setting_name("1a"));
+        assert!(
+            !is_setting_name("")
+                && !is_setting_name("a;b")
+                && !is_setting_name("a..b")
+                && !is_setting_name("1a")
+        );
     }
 }

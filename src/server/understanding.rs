@@ -183,7 +183,9 @@ mod tests {
         let mut state = fresh();
         state.pending.sent(Origin::Pooler, Request::Query);
         state.pending.sent(Origin::Client, Request::Query);
-        for (tag, body) in [(b'S', &b"TimeZone\0Asia/Tokyo\0"[..]), (b'N', b"CX\0\0"), (b'C', b"SELECT 1\0"), (b'Z', b"I")] {
+        for (tag, body) in
+            [(b'S', &b"TimeZone\0Asia/Tokyo\0"[..]), (b'N', b"CX\0\0"), (b'C', b"SELECT 1\0"), (b'Z', b"I")]
+        {
             assert_eq!(hear(&mut state, tag, body), Ok(Origin::Pooler));
         }
         assert_eq!(state.applied.get("TimeZone"), Some("Asia/Tokyo"));

@@ -1,10 +1,10 @@
 //! Clients as the rest of the program sees them: a record, a cancel key, a way to give one an order.
 
 use crate::server::{CancelHandle, Cancelling};
-use crate::stats::{ClientRecord, Entry, GaugeGuard, Gauge, Roll};
+use crate::stats::{ClientRecord, Entry, Gauge, GaugeGuard, Roll};
 use crate::wire::{CancelKey, ProtocolVersion};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
@@ -183,7 +183,12 @@ impl Clients {
             waker: Mutex::default(),
         };
         let keys = Arc::clone(&self.keys);
-        Ok(Registration { entry: self.roll.enlist(id, handle), keys, _admission: admission, _in_pool: in_pool })
+        Ok(Registration {
+            entry: self.roll.enlist(id, handle),
+            keys,
+            _admission: admission,
+            _in_pool: in_pool,
+        })
     }
 
     /// A number that no other client has, and that nobody can guess from his own. Drivers read it as a positive one.
@@ -274,7 +279,8 @@ mod tests {
     #[test]
     fn keys_are_as_long_as_the_version_wants_and_die_with_the_client() {
         let clients = Clients::default();
-        let (one, two) = (register(&clients, ProtocolVersion::V3_0), register(&clients, ProtocolVersion::V3_2));
+        let (one, two) =
+            (register(&clients, ProtocolVersion::V3_0), register(&clients, ProtocolVersion::V3_2));
         assert_eq!((one.key().secret.len(), two.key().secret.len()), (4, 32));
         assert_ne!(one.key().process, two.key().process);
         drop((one, two));

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::net::{Broken, Dialogue};
 use crate::stats::Peer;
 use crate::wire::backend::{self, Status};
-use crate::wire::{Report, TooLong, sqlstate, split_cstr};
+use crate::wire::{Report, TooLong, split_cstr, sqlstate};
 use bytes::BytesMut;
 use std::pin::Pin;
 use std::sync::Arc;

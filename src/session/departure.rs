@@ -75,7 +75,9 @@ pub(super) fn refused(refusal: &Refusal, pool: &str) -> Departure {
         Refusal::LoginFailing(error) => Report::fatal(error.report().code, refusal.to_string())
             .hint("No server connection is left, and the next login is tried after server_login_retry."),
         Refusal::LoginFailed(error) => error.report(),
-        Refusal::Closed => Report::fatal(sqlstate::ADMIN_SHUTDOWN, "the database was removed from the configuration"),
+        Refusal::Closed => {
+            Report::fatal(sqlstate::ADMIN_SHUTDOWN, "the database was removed from the configuration")
+        }
     };
     report.into()
 }

@@ -38,8 +38,10 @@ impl Intake {
     /// Looks at the messages that are here, up to the first that needs a server. Answers go to `down`.
     pub(super) fn examine(&mut self, up: &mut Pipe, down: &mut Pipe, limit: u32) -> Result<Call, Departure> {
         loop {
-            let piece =
-                self.scanner.next(up.fresh(), limit).map_err(|error| departure::violation(error.to_string()))?;
+            let piece = self
+                .scanner
+                .next(up.fresh(), limit)
+                .map_err(|error| departure::violation(error.to_string()))?;
             let (tag, taken, size) = match piece {
                 Piece::Nothing | Piece::Rest(0) => return Ok(Call::More),
                 Piece::Rest(count) => {
@@ -161,7 +163,8 @@ mod tests {
 
     #[test]
     fn a_refused_batch_is_dropped_up_to_its_sync() {
-        let mut bench = Bench::new(&[(b'P', b"\0"), (b'B', b"\0\0"), (b'Q', b"a\0"), (b'S', b""), (b'Q', b"b\0")]);
+        let mut bench =
+            Bench::new(&[(b'P', b"\0"), (b'B', b"\0\0"), (b'Q', b"a\0"), (b'S', b""), (b'Q', b"b\0")]);
         assert_eq!(bench.examine().unwrap(), Call::Server);
         bench.intake.refuse(&mut bench.up, &mut bench.down, &Report::error("57014", "no"));
         assert_eq!(bench.examine().unwrap(), Call::Server);

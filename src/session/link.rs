@@ -89,7 +89,9 @@ impl Link {
 /// another client's need not be removed. It must be the first: one behind it could be skipped after an error.
 fn replaces_unnamed(fresh: &[u8]) -> bool {
     match crate::wire::Scanner::default().next(fresh, crate::wire::MAX_MESSAGE) {
-        Ok(Piece::Whole { tag: b'P', body } | Piece::Head { tag: b'P', body, .. }) => body.first() == Some(&0),
+        Ok(Piece::Whole { tag: b'P', body } | Piece::Head { tag: b'P', body, .. }) => {
+            body.first() == Some(&0)
+        }
         Ok(Piece::Whole { tag, .. } | Piece::Head { tag, .. }) => tag == b'Q',
         _ => false,
     }
@@ -108,6 +110,11 @@ pub(super) fn describe(pool: &ServerPool) -> String {
     let size = snapshot.size.map_or_else(|| "unlimited".to_owned(), |size| size.to_string());
     format!(
         "Pool {}/{}: {} servers active, {} idle, {} being connected, pool_size {size}, {} clients waiting.",
-        snapshot.id.database, snapshot.id.user, snapshot.active, snapshot.idle, snapshot.login, snapshot.waiting
+        snapshot.id.database,
+        snapshot.id.user,
+        snapshot.active,
+        snapshot.idle,
+        snapshot.login,
+        snapshot.waiting
     )
 }

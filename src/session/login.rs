@@ -120,7 +120,11 @@ impl Front {
     }
 
     /// Asks for proof. Nothing of pools or databases shows before it is given.
-    async fn authenticate(&mut self, service: &Arc<Service>, applicant: &Applicant) -> Result<Proof, Departure> {
+    async fn authenticate(
+        &mut self,
+        service: &Arc<Service>,
+        applicant: &Applicant,
+    ) -> Result<Proof, Departure> {
         let terms = service.terms.load_full();
         let users = service.users.load_full();
         let secret = users.get(&applicant.user);
@@ -234,7 +238,11 @@ impl Front {
     pub(super) async fn dismiss(mut self, service: &Service, departure: &Departure) {
         match departure {
             Departure::Nothing => {
-                tracing::debug!(address = self.peer.address, port = self.peer.port, "connection without a login");
+                tracing::debug!(
+                    address = self.peer.address,
+                    port = self.peer.port,
+                    "connection without a login"
+                );
             }
             other => {
                 tracing::info!(

@@ -134,7 +134,8 @@ impl Session {
 
     /// The next limit that this session will run into, if it goes on as it is.
     fn deadline(&self, link: &Link) -> Option<(Instant, Cut)> {
-        let at = |since: Option<Instant>, limit: Option<std::time::Duration>, cut| Some((since? + limit?, cut));
+        let at =
+            |since: Option<Instant>, limit: Option<std::time::Duration>, cut| Some((since? + limit?, cut));
         let limits = &self.timeouts;
         let quiet = link.request.is_none().then_some(link.quiet);
         let idle = if link.transaction.is_some() {
@@ -142,10 +143,14 @@ impl Session {
         } else {
             at(quiet, limits.idle, Cut::Idle)
         };
-        [at(link.request, limits.query, Cut::Query), at(link.transaction, limits.transaction, Cut::Transaction), idle]
-            .into_iter()
-            .flatten()
-            .min_by_key(|(at, _)| *at)
+        [
+            at(link.request, limits.query, Cut::Query),
+            at(link.transaction, limits.transaction, Cut::Transaction),
+            idle,
+        ]
+        .into_iter()
+        .flatten()
+        .min_by_key(|(at, _)| *at)
     }
 }
 

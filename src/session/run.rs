@@ -180,7 +180,8 @@ impl Session {
             Wait::Over(Ok(server)) => Ok(Some(server)),
             Wait::Over(Err(refusal)) => Err(departure::refused(&refusal, &describe(&self.pool))),
             Wait::Cancelled => {
-                let report = Report::error(sqlstate::QUERY_CANCELED, "canceling statement due to user request");
+                let report =
+                    Report::error(sqlstate::QUERY_CANCELED, "canceling statement due to user request");
                 self.intake.refuse(&mut self.up, &mut self.down, &report);
                 Ok(None)
             }
@@ -305,7 +306,9 @@ async fn recover(mut server: ServerCheckout, up: Pipe, reset: String) {
     server.record().enter(ServerState::Tested, None);
     match server.recover(&up, &reset).await {
         Ok(_) => release_behind_fence(server).await,
-        Err(why @ Unclean::HalfMessage) => tracing::debug!(server = server.record().id, "server closed: {why}"),
+        Err(why @ Unclean::HalfMessage) => {
+            tracing::debug!(server = server.record().id, "server closed: {why}")
+        }
         Err(why) => tracing::info!(server = server.record().id, "server closed: {why}"),
     }
 }

@@ -23,8 +23,11 @@ enum Verdict {
 /// block is passed on as it comes, so that its size costs no memory.
 pub(super) fn forward(link: &mut Link, up: &mut Pipe, limit: u32) -> Result<(), Departure> {
     while link.farewell == Farewell::No && !link.server.state.pending.is_full() {
-        let piece =
-            link.server.sending.next(up.fresh(), limit).map_err(|error| departure::violation(error.to_string()))?;
+        let piece = link
+            .server
+            .sending
+            .next(up.fresh(), limit)
+            .map_err(|error| departure::violation(error.to_string()))?;
         match piece {
             Piece::Nothing | Piece::Rest(0) => return Ok(()),
             Piece::Rest(count) => {
@@ -72,7 +75,9 @@ fn judge(link: &Link, tag: u8, body: &[u8], whole: Option<&[u8]>) -> Result<Verd
     let request = match tag {
         b'Q' => Request::Query,
         b'P' => match parse_name(body) {
-            Some(b"") => Request::ParseUnnamed(whole.filter(|whole| whole.len() <= BLOCK).map(Bytes::copy_from_slice)),
+            Some(b"") => {
+                Request::ParseUnnamed(whole.filter(|whole| whole.len() <= BLOCK).map(Bytes::copy_from_slice))
+            }
             name => {
                 pool.traffic.count(|t| &t.client_parses);
                 pool.traffic.count(|t| &t.server_parses);

@@ -69,7 +69,8 @@ pub(super) async fn greeting(pool: &Arc<ServerPool>) -> Result<Arc<Parameters>, 
     if let Some(parameters) = pool.greeting() {
         return Ok(parameters);
     }
-    let server = pool.checkout().await.map_err(|refusal| departure::refused(&refusal, &link::describe(pool)))?;
+    let server =
+        pool.checkout().await.map_err(|refusal| departure::refused(&refusal, &link::describe(pool)))?;
     let parameters = Arc::clone(&server.state.baseline);
     link::give_back(server);
     Ok(parameters)
@@ -120,7 +121,8 @@ fn speaks_for_itself(name: &str, value: &str, baseline: &Parameters) -> bool {
 
 /// Applies settings to a server and takes what it reports.
 async fn ask(pool: &Arc<ServerPool>, wanted: Settings) -> Result<Settings, Departure> {
-    let mut server = pool.checkout().await.map_err(|refusal| departure::refused(&refusal, &link::describe(pool)))?;
+    let mut server =
+        pool.checkout().await.map_err(|refusal| departure::refused(&refusal, &link::describe(pool)))?;
     let Some(sql) = server.state.applied.transition(&wanted, &server.state.baseline) else {
         link::give_back(server);
         return Ok(wanted);

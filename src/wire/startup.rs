@@ -257,7 +257,9 @@ mod tests {
         assert_eq!(parse(b"user\0nobody\0"), Err(StartupError::Layout));
         assert_eq!(parse(b"user\0nobody\0\0x"), Err(StartupError::Layout));
         assert_eq!(parse(b"user\0nobody"), Err(StartupError::Layout));
-        let Ok(StartupPacket::Startup(startup)) = parse(b"user\0a\0user\0b\0_pq_.x\x001\0\0") else { panic!() };
+        let Ok(StartupPacket::Startup(startup)) = parse(b"user\0a\0user\0b\0_pq_.x\x001\0\0") else {
+            panic!()
+        };
         assert_eq!(startup.parameter("user"), Some("b"));
         assert_eq!(startup.protocol_options, ["_pq_.x"]);
     }
