@@ -18,7 +18,7 @@
 //!
 //! # Cost
 //!
-//! Only PBKDF2 is heavy: thousands of HMACs, milliseconds of one core. It runs in exactly these places, and a caller
+//! Only PBKDF2 is heavy: thousands of HMACs, a millisecond or several of one core. It runs in exactly these places, and a caller
 //! keeps them off the threads that do I/O:
 //!
 //! - [`Exchange::step`] when [`Exchange::is_expensive`] says so;

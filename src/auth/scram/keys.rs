@@ -19,7 +19,7 @@ type HmacSha256 = Hmac<Sha256>;
 pub struct Iterations(u32);
 
 impl Iterations {
-    /// The largest count accepted from anywhere; about half a second of one core.
+    /// The largest count accepted from anywhere: 0.13 s of a core with SHA instructions, several times that without.
     pub const MAX: u32 = 1_000_000;
     /// `scram_iterations` of PostgreSQL as it comes.
     pub const DEFAULT: Self = Self(4096);
@@ -92,7 +92,7 @@ pub struct ScramKeys {
 }
 
 impl ScramKeys {
-    /// Runs PBKDF2. **Expensive**: about `iterations` times half a microsecond.
+    /// Runs PBKDF2. **Expensive**: 0.5 ms for 4096 iterations on a core with SHA instructions, several times that without.
     #[must_use]
     pub fn derive(password: &Password, salt: &[u8], iterations: Iterations) -> Self {
         let salted = salted_password(password, salt, iterations);
