@@ -35,6 +35,29 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
+/// A connected socket that no reactor polls.
+#[derive(Debug)]
+pub enum Loose {
+    /// TCP.
+    Tcp(std::net::TcpStream),
+    /// A Unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Loose {
+    /// Has this thread's reactor poll the connection.
+    ///
+    /// # Errors
+    ///
+    /// Those of the registration.
+    pub fn adopt(self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
+            Self::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
+        }
+    }
+}
+
 /// Connects. Small messages are sent at once (`TCP_NODELAY`), and dead peers are noticed (`SO_KEEPALIVE`).
 ///
 /// Cancel safe: a dropped attempt closes its socket.
@@ -59,6 +82,18 @@ impl Stream {
         stream.set_nodelay(true)?;
         socket2::SockRef::from(&stream).set_keepalive(true)?;
         Ok(Self::Tcp(stream))
+    }
+
+    /// Takes the connection from its reactor, so that another thread's can have it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the deregistration.
+    pub fn release(self) -> io::Result<Loose> {
+        match self {
+            Self::Tcp(stream) => stream.into_std().map(Loose::Tcp),
+            Self::Unix(stream) => stream.into_std().map(Loose::Unix),
+        }
     }
 
     /// Address and port of the peer; `unix` and 0 for a Unix socket.

@@ -15,6 +15,8 @@ pub enum Order {
     Cancel,
     /// End the session; it was killed.
     Kill,
+    /// End the session as soon as it has no server: the process shuts down.
+    Leave,
 }
 
 impl Order {
@@ -22,6 +24,7 @@ impl Order {
         match self {
             Self::Cancel => 1,
             Self::Kill => 2,
+            Self::Leave => 4,
         }
     }
 }
@@ -67,8 +70,13 @@ impl ClientHandle {
     /// Takes an order, if it was given.
     pub(super) fn take_order(&self, order: Order) -> bool {
         // The common case costs a load.
-        self.orders.load(Ordering::Acquire) & order.bit() != 0
+        self.has_order(order)
             && self.orders.fetch_and(!order.bit(), Ordering::AcqRel) & order.bit() != 0
+    }
+
+    /// Whether an order was given.
+    pub(super) fn has_order(&self, order: Order) -> bool {
+        self.orders.load(Ordering::Acquire) & order.bit() != 0
     }
 
     /// The client waits in line.

@@ -55,7 +55,7 @@ impl Session {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Parting>> {
         loop {
-            if self.client.take_order(Order::Kill) {
+            if self.client.has_order(Order::Kill) {
                 return Poll::Ready(Err(departure_of_kill().into()));
             }
             let pushed = self.push(link, cx)?;

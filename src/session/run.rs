@@ -115,9 +115,7 @@ impl Session {
 
     fn poll_idle(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<Result<(), Departure>> {
         loop {
-            if self.client.take_order(Order::Kill) {
-                return Poll::Ready(Err(departure_of_kill()));
-            }
+            self.heed_orders()?;
             let call = self.intake.examine(&mut self.up, &mut self.down, self.limit)?;
             if let Poll::Ready(Err(_)) = self.down.poll_drain(cx, &mut self.stream) {
                 return Poll::Ready(Err(Departure::Vanished("client unexpected eof")));
@@ -137,6 +135,17 @@ impl Session {
             }
             return Poll::Pending;
         }
+    }
+
+    /// Orders to a session without a server.
+    fn heed_orders(&self) -> Result<(), Departure> {
+        if self.client.has_order(Order::Kill) {
+            return Err(departure_of_kill());
+        }
+        if self.client.has_order(Order::Leave) {
+            return Err(Report::fatal(sqlstate::ADMIN_SHUTDOWN, "server shutting down").into());
+        }
+        Ok(())
     }
 
     /// Reads from the client once. The end of its stream is the end of the session.
@@ -164,9 +173,7 @@ impl Session {
         let waited = {
             let mut checkout = std::pin::pin!(pool.checkout());
             poll_fn(|cx| {
-                if self.client.take_order(Order::Kill) {
-                    return Poll::Ready(Err(departure_of_kill()));
-                }
+                self.heed_orders()?;
                 if self.client.take_order(Order::Cancel) {
                     return Poll::Ready(Ok(Wait::Cancelled));
                 }

@@ -1,0 +1,122 @@
+//! Listening: sockets are accepted on the main thread and handed to the runtimes in turn.
+
+use super::workers::Workers;
+use crate::config::Config;
+use crate::net::{Acceptor, ListenError, SocketFile, Stream, accept_error_is_local, bind_tcp, bind_unix};
+use crate::session::{self, Service};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+/// Pause after `accept` failed for want of descriptors or memory: others give some back, and trying on would only burn
+/// CPU.
+const BREATHER: Duration = Duration::from_millis(50);
+
+/// Listening sockets that are served.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    tcp: Vec<JoinHandle<()>>,
+    _unix: Option<(JoinHandle<()>, SocketFile)>,
+}
+
+/// Sockets that are bound and not served yet.
+pub(super) struct Bound {
+    tcp: Vec<Acceptor>,
+    unix: Option<(Acceptor, SocketFile)>,
+}
+
+impl Bound {
+    /// Binds all sockets, or none.
+    pub(super) fn bind(config: &Config) -> Result<Self, ListenError> {
+        let listen = &config.listen;
+        let tcp = listen
+            .addresses
+            .iter()
+            .map(|&address| bind_tcp(SocketAddr::new(address, listen.port), listen.backlog))
+            .collect::<Result<_, _>>()?;
+        let unix = listen
+            .unix
+            .as_ref()
+            .map(|unix| bind_unix(&unix.dir.join(format!(".s.PGSQL.{}", listen.port)), unix.mode))
+            .transpose()?;
+        Ok(Self { tcp, unix })
+    }
+
+    /// Starts to serve.
+    pub(super) fn serve(self, service: &Arc<Service>, workers: &Workers) -> Listeners {
+        let turn = Arc::new(AtomicUsize::new(0));
+        let spawn = |acceptor: Acceptor| {
+            let hand_out = HandOut { service: Arc::clone(service), workers: workers.clone(), turn: Arc::clone(&turn) };
+            tokio::spawn(accept(acceptor, hand_out))
+        };
+        for acceptor in &self.tcp {
+            if let Some(address) = acceptor.tcp_address() {
+                tracing::info!("listening on {address}");
+            }
+        }
+        if let Some((_, file)) = &self.unix {
+            tracing::info!("listening on unix:{}", file.path().display());
+        }
+        Listeners {
+            tcp: self.tcp.into_iter().map(spawn).collect(),
+            _unix: self.unix.map(|(acceptor, file)| (spawn(acceptor), file)),
+        }
+    }
+}
+
+impl Listeners {
+    /// Stops to accept over TCP; the Unix socket stays open for the console.
+    pub(super) fn stop_tcp(&mut self) {
+        self.tcp.drain(..).for_each(|task| task.abort());
+    }
+}
+
+/// Who gets the next connection.
+struct HandOut {
+    service: Arc<Service>,
+    workers: Workers,
+    turn: Arc<AtomicUsize>,
+}
+
+impl HandOut {
+    fn give(&self, stream: Stream) {
+        let service = Arc::clone(&self.service);
+        let handles = &self.workers.0;
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % handles.len();
+        if turn == 0 {
+            tokio::spawn(session::serve(service, stream));
+            return;
+        }
+        // The connection changes over to the reactor of the thread that it will live on.
+        if let Ok(loose) = stream.release() {
+            handles[turn].spawn(async move {
+                if let Ok(stream) = loose.adopt() {
+                    session::serve(service, stream).await;
+                }
+            });
+        }
+    }
+}
+
+async fn accept(acceptor: Acceptor, hand_out: HandOut) {
+    let mut short = false;
+    loop {
+        match acceptor.accept().await {
+            Ok(stream) => {
+                short = false;
+                hand_out.give(stream);
+            }
+            Err(error) if accept_error_is_local(&error) => {
+                if !std::mem::replace(&mut short, true) {
+                    tracing::error!("cannot accept clients for now: {error}");
+                }
+                sleep(BREATHER).await;
+            }
+            // The client was gone before it was accepted.
+            Err(error) => tracing::debug!("accept failed: {error}"),
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Runtime threads: single-threaded runtimes without work stealing. A session lives on one of them.
+
+use std::io;
+use std::sync::Arc;
+use tokio::runtime::{Builder, Handle, Runtime};
+
+/// Threads of each runtime for what would hold up traffic, such as PBKDF2.
+const BLOCKING_THREADS: usize = 2;
+
+/// The runtimes; the first is that of the main thread.
+#[derive(Debug, Clone)]
+pub(super) struct Workers(pub(super) Arc<[Handle]>);
+
+/// Makes a single-threaded runtime.
+///
+/// # Errors
+///
+/// When the system gives no more descriptors.
+pub fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build()
+}
+
+impl Workers {
+    /// The runtime of this thread, and `count - 1` more on threads of their own, which live as long as the process.
+    pub(super) fn start(count: usize) -> io::Result<Self> {
+        let mut handles = vec![Handle::current()];
+        for number in 1..count {
+            let runtime = runtime()?;
+            handles.push(runtime.handle().clone());
+            let run = move || runtime.block_on(std::future::pending::<()>());
+            std::thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
+        }
+        Ok(Self(handles.into()))
+    }
+}
