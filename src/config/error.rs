@@ -23,6 +23,17 @@ pub enum Origin {
     File(Arc<Path>),
 }
 
+impl Origin {
+    /// The line, or 0 when it is none.
+    #[must_use]
+    pub fn line(&self) -> usize {
+        match self {
+            Self::Line { line, .. } => *line,
+            Self::Default | Self::File(_) => 0,
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -227,8 +238,10 @@ impl Findings {
         self.notices.push(Notice { origin: origin.clone(), section, key, remark });
     }
 
-    /// The notices, or the errors when there are any.
-    pub(super) fn into_result(self) -> Result<Vec<Notice>, ConfigErrors> {
+    /// The notices, or the errors when there are any; by line, since passes come one after the other.
+    pub(super) fn into_result(mut self) -> Result<Vec<Notice>, ConfigErrors> {
+        self.errors.sort_by_key(|error| error.origin.line());
+        self.notices.sort_by_key(|notice| notice.origin.line());
         if self.errors.is_empty() { Ok(self.notices) } else { Err(ConfigErrors(self.errors)) }
     }
 }

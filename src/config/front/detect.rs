@@ -19,7 +19,8 @@ fn mark(line: &str) -> Option<Dialect> {
         return Some(Dialect::Ini);
     }
     let header = line.strip_prefix('[')?;
-    let dotted = ["databases.", "users.", "peers.", "["].iter().any(|start| header.trim_start().starts_with(start));
+    let dotted =
+        ["databases.", "users.", "peers.", "["].iter().any(|start| header.trim_start().starts_with(start));
     dotted.then_some(Dialect::Toml)
 }
 

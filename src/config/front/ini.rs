@@ -177,14 +177,19 @@ mod tests {
     #[test]
     fn reads_lines_as_pgbouncer_does() {
         let file = "; a\n# b\r\n  [pgbouncer]\r\n\t key=v ; # part of it \r\nempty =\nquery = a = b\n";
-        assert_eq!(general(file), [text("key", "v ; # part of it"), text("empty", ""), text("query", "a = b")]);
+        assert_eq!(
+            general(file),
+            [text("key", "v ; # part of it"), text("empty", ""), text("query", "a = b")]
+        );
         assert_eq!(general("[pgbouncer] a = 1\n[pgbouncer]\nb = 2"), [text("a", "1"), text("b", "2")]);
     }
 
     #[test]
     fn the_last_of_two_wins_with_a_notice() {
-        let (raw, findings) = parse("[pgbouncer]\na = 1\nb = 2\n[databases]\nx = host=a\nx = port=1\n[pgbouncer]\na = 3");
-        let values: Vec<_> = raw.general.iter().map(|entry| (entry.key.as_str(), entry.value.shown())).collect();
+        let (raw, findings) =
+            parse("[pgbouncer]\na = 1\nb = 2\n[databases]\nx = host=a\nx = port=1\n[pgbouncer]\na = 3");
+        let values: Vec<_> =
+            raw.general.iter().map(|entry| (entry.key.as_str(), entry.value.shown())).collect();
         assert_eq!(values, [("b", "\"2\"".to_owned()), ("a", "\"3\"".to_owned())]);
         assert_eq!(raw.groups.len(), 1);
         assert_eq!(raw.groups[0].entries[0].key, "port");
@@ -208,7 +213,8 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong_and_goes_on() {
-        let errors = messages("a = 1\n[databses]\nx = y\n[pgbouncer\n[users]\nmy user = a=1\nbob = pool_size\n");
+        let errors =
+            messages("a = 1\n[databses]\nx = y\n[pgbouncer\n[users]\nmy user = a=1\nbob = pool_size\n");
         assert_eq!(errors.len(), 5, "{errors:#?}");
         assert_eq!(errors[0], "t.ini:1: syntax error: a stands before the first section");
         assert_eq!(errors[1], "t.ini:2: unknown section [databses], did you mean [databases]?");

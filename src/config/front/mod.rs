@@ -82,7 +82,8 @@ fn string_entries(section: &Section, text: &str, origin: &Origin, findings: &mut
             break;
         }
         after_secret = setting.is_some_and(settings::Setting::is_secret);
-        let entry = Entry { section: section.clone(), key, value: Value::Text(value), origin: origin.clone() };
+        let entry =
+            Entry { section: section.clone(), key, value: Value::Text(value), origin: origin.clone() };
         put_last(&mut entries, entry, findings);
     }
     entries

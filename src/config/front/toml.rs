@@ -106,7 +106,9 @@ fn key_text(key: &Spanned<std::borrow::Cow<'_, str>>) -> String {
 fn value_of(value: &DeValue<'_>) -> Value {
     match value {
         DeValue::String(text) => Value::Text(text.to_string()),
-        DeValue::Integer(number) => Value::Integer { digits: number.as_str().to_owned(), radix: number.radix() },
+        DeValue::Integer(number) => {
+            Value::Integer { digits: number.as_str().to_owned(), radix: number.radix() }
+        }
         DeValue::Float(number) => Value::Float(number.as_str().to_owned()),
         DeValue::Boolean(value) => Value::Boolean(*value),
         DeValue::Datetime(_) => Value::Unusable("a date"),
@@ -151,7 +153,8 @@ mod tests {
 
     #[test]
     fn reads_groups_as_tables_or_strings() {
-        let (raw, findings) = parse("[databases]\na = 'host=x port=1'\n[databases.b]\nhost = 'y'\n[users.\"c d\"]\n");
+        let (raw, findings) =
+            parse("[databases]\na = 'host=x port=1'\n[databases.b]\nhost = 'y'\n[users.\"c d\"]\n");
         assert!(findings.errors.is_empty());
         let groups: Vec<_> = raw.groups.iter().map(|g| (g.section.to_string(), g.entries.len())).collect();
         let expected = [("[databases] a", 2), ("[databases] b", 1), ("[users] c d", 0)];
@@ -160,7 +163,9 @@ mod tests {
 
     #[test]
     fn says_what_is_wrong_with_its_line() {
-        let errors = messages("x = 1\n[pgbouncr]\n[databases]\na = 1\n[pgbouncer]\nworkers = 1\n[pgweir]\nworkers = 2\n");
+        let errors = messages(
+            "x = 1\n[pgbouncr]\n[databases]\na = 1\n[pgbouncer]\nworkers = 1\n[pgweir]\nworkers = 2\n",
+        );
         assert_eq!(
             errors,
             [

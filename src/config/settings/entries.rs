@@ -1,7 +1,7 @@
 //! The settings of one entry of `[databases]`, `[users]` and `[peers]`; what is not set is inherited.
 
 use super::Kind::{Choice, Path, Seconds, Secret, Text};
-use super::{COUNT, PORT, POOL_MODE, Setting};
+use super::{COUNT, POOL_MODE, PORT, Setting};
 
 const LIST_USERS: &str = "list the users and their secrets in auth_file, and remove it here";
 

@@ -3,11 +3,12 @@
 use super::Kind::{Boolean, Bytes, Choice, Integer, List, Milliseconds, Mode, Path, Seconds, Text};
 use super::{COUNT, Change, Kind, POOL_MODE, Setting, Status};
 
-const AUTH_TYPES: Kind = Choice(&["any", "trust", "plain", "md5", "cert", "hba", "ldap", "pam", "scram-sha-256"]);
+const AUTH_TYPES: Kind =
+    Choice(&["any", "trust", "plain", "md5", "cert", "hba", "ldap", "pam", "scram-sha-256"]);
 const SSLMODES: Kind = Choice(&["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]);
 const FACILITIES: Kind = Choice(&[
-    "auth", "authpriv", "daemon", "user", "local0", "local1", "local2", "local3", "local4", "local5", "local6",
-    "local7",
+    "auth", "authpriv", "daemon", "user", "local0", "local1", "local2", "local3", "local4", "local5",
+    "local6", "local7",
 ]);
 const AUTH_QUERY: &str = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END FROM \
                           pg_authid WHERE rolname=$1 AND rolcanlogin";
@@ -29,7 +30,14 @@ const fn client_tls_sslmode() -> Setting {
         instead: "set it to disable, and let clients come by a trusted network, a Unix socket or a TLS proxy",
     };
     let about = "TLS towards clients.";
-    Setting { name: "client_tls_sslmode", kind: SSLMODES, default: "disable", change: Change::Reload, status, about }
+    Setting {
+        name: "client_tls_sslmode",
+        kind: SSLMODES,
+        default: "disable",
+        change: Change::Reload,
+        status,
+        about,
+    }
 }
 
 const fn server_tls_sslmode() -> Setting {
@@ -39,7 +47,14 @@ const fn server_tls_sslmode() -> Setting {
                   or a TLS proxy",
     };
     let about = "TLS towards servers; connections are plain text for now.";
-    Setting { name: "server_tls_sslmode", kind: SSLMODES, default: "prefer", change: Change::Reload, status, about }
+    Setting {
+        name: "server_tls_sslmode",
+        kind: SSLMODES,
+        default: "prefer",
+        change: Change::Reload,
+        status,
+        about,
+    }
 }
 
 /// All general settings.

@@ -111,7 +111,12 @@ impl Setting {
         Self { name, kind, default, change: Change::Reload, status: Status::NotYet(acts_as), about }
     }
 
-    const fn refused(name: &'static str, default: &'static str, instead: &'static str, about: &'static str) -> Self {
+    const fn refused(
+        name: &'static str,
+        default: &'static str,
+        instead: &'static str,
+        about: &'static str,
+    ) -> Self {
         let status = Status::Refused { harmless: &[], instead };
         Self { name, kind: Kind::Text, default, change: Change::Reload, status, about }
     }
@@ -164,7 +169,10 @@ pub(super) fn of(section: &Section) -> &'static [Setting] {
 
 /// A setting of a section by its key; `[pgweir]` holds only what PgBouncer does not have.
 pub(super) fn find(section: &Section, key: &str) -> Option<&'static Setting> {
-    of(section).iter().find(|setting| setting.name == key).filter(|setting| *section != Section::Own || setting.is_own())
+    of(section)
+        .iter()
+        .find(|setting| setting.name == key)
+        .filter(|setting| *section != Section::Own || setting.is_own())
 }
 
 #[cfg(test)]
