@@ -6,8 +6,8 @@ use std::path::Path;
 use super::error::{ConfigErrors, Findings, Problem, Section};
 use super::front;
 use super::raw::{Dialect, Entry, Raw, Value};
-use super::resolve::bad_value;
-use super::settings::{self, Kind, Setting, Status};
+use super::resolve::{bad_value, verdict};
+use super::settings::{self, Kind, Setting};
 use super::value::{self, Typed};
 
 /// Turns a configuration file into commented TOML that means the same.
@@ -35,6 +35,9 @@ pub fn convert(path: &Path) -> Result<String, ConfigErrors> {
     let Writer { text, findings, .. } = writer;
     findings.into_result().map(|_| text)
 }
+
+/// Columns of a comment.
+const COMMENT_WIDTH: usize = 100;
 
 struct Writer {
     text: String,
@@ -75,34 +78,41 @@ impl Writer {
     }
 
     fn comments(&mut self, setting: &Setting, entry: &Entry) {
-        let is_general = entry.section.entry().is_none();
-        if is_general {
-            let default =
-                if setting.default.is_empty() { "" } else { &format!(" Default: {}.", setting.default) };
-            self.line(&format!("\n# {}{default}", setting.about));
-        }
-        match setting.status {
-            Status::NotYet(_) => self.line("# pgweir does not honour this yet."),
-            Status::Ignored(reason) => self.line(&format!("# Ignored: {reason}.")),
-            Status::Refused { instead, .. } if self.is_refused(setting, entry) => {
-                self.line(&format!("# pgweir refuses this: {instead}."));
+        if entry.section.entry().is_none() {
+            self.line("");
+            self.comment(setting.about);
+            let default = Value::Text(setting.default.to_owned());
+            if let Some(text) =
+                literal(setting, &default, Dialect::Ini).filter(|_| !setting.default.is_empty())
+            {
+                self.comment(&format!("Default: {text}"));
             }
-            Status::Refused { .. } | Status::Honoured => {}
+        }
+        let typed = value::interpret(setting.kind, &entry.value, self.dialect);
+        match typed.map_or(Ok(None), |typed| verdict(setting, &typed)) {
+            Ok(None) => {}
+            Ok(Some(remark)) => self.comment(&format!("pgweir: {remark}.")),
+            Err(problem) => self.comment(&format!("pgweir does not start with this: {problem}.")),
         }
         if setting.is_secret() && !entry.value.has_variable() {
-            self.line(
-                "# A secret in clear text: \"${NAME}\" or password_file would keep it out of this file.",
+            self.comment(
+                "A secret in clear text: \"${NAME}\" or password_file would keep it out of this file.",
             );
         }
     }
 
-    fn is_refused(&self, setting: &Setting, entry: &Entry) -> bool {
-        let typed = value::interpret(setting.kind, &entry.value, self.dialect);
-        let Status::Refused { harmless, .. } = setting.status else { return false };
-        !harmless.iter().chain(&["", setting.default]).any(|text| {
-            typed.is_some()
-                && value::interpret(setting.kind, &Value::Text((*text).to_owned()), Dialect::Ini) == typed
-        })
+    /// A comment, in lines of a width that reads well.
+    fn comment(&mut self, text: &str) {
+        let mut line = String::from("#");
+        for word in text.split(' ') {
+            if line.len() + word.len() > COMMENT_WIDTH {
+                self.line(&line);
+                line.truncate(1);
+            }
+            line.push(' ');
+            line.push_str(word);
+        }
+        self.line(&line);
     }
 }
 

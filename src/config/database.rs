@@ -67,9 +67,9 @@ fn password(values: &Values, findings: &mut Findings) -> Option<Secret> {
     let problem = match std::fs::read_to_string(file) {
         Ok(text) => match text.lines().next().filter(|line| !line.is_empty()) {
             Some(line) => return Some(Secret::new(line.to_owned())),
-            None => "its first line is empty".to_owned(),
+            None => format!("the first line of {file} is empty"),
         },
-        Err(error) => error.to_string(),
+        Err(error) => format!("{file}: {error}"),
     };
     error(values, "password_file", Problem::Unreadable(problem), findings);
     None

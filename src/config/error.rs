@@ -24,12 +24,12 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// The line, or 0 when it is none.
-    #[must_use]
-    pub fn line(&self) -> usize {
+    /// By which things are told in order: file by file, line by line.
+    fn position(&self) -> (Option<&Path>, usize) {
         match self {
-            Self::Line { line, .. } => *line,
-            Self::Default | Self::File(_) => 0,
+            Self::Default => (None, 0),
+            Self::File(file) => (Some(file), 0),
+            Self::Line { file, line } => (Some(file), *line),
         }
     }
 }
@@ -240,8 +240,8 @@ impl Findings {
 
     /// The notices, or the errors when there are any; by line, since passes come one after the other.
     pub(super) fn into_result(mut self) -> Result<Vec<Notice>, ConfigErrors> {
-        self.errors.sort_by_key(|error| error.origin.line());
-        self.notices.sort_by_key(|notice| notice.origin.line());
+        self.errors.sort_by(|one, other| one.origin.position().cmp(&other.origin.position()));
+        self.notices.sort_by(|one, other| one.origin.position().cmp(&other.origin.position()));
         if self.errors.is_empty() { Ok(self.notices) } else { Err(ConfigErrors(self.errors)) }
     }
 }

@@ -122,30 +122,31 @@ impl Checker<'_> {
 
     /// Says so when this version does not do what the value asks for.
     fn status(&mut self, setting: &Setting, typed: &Typed, entry: &Entry) -> Result<(), Problem> {
-        let means = |text: &str| {
-            value::interpret(setting.kind, &Value::Text(text.to_owned()), Dialect::Ini).as_ref()
-                == Some(typed)
-        };
-        let remark = match setting.status {
-            Status::Honoured => return Ok(()),
-            // There is one notice for the peer as a whole.
-            Status::NotYet(_) if matches!(entry.section, Section::Peer(_)) => return Ok(()),
-            Status::NotYet(acts_as) if means(acts_as) => return Ok(()),
-            Status::NotYet(_) => Remark::NotYetHonoured,
-            Status::Ignored(reason) => Remark::Ignored(reason),
-            Status::Refused { harmless, instead } => {
-                if !harmless.iter().chain(&["", setting.default]).any(|text| means(text)) {
-                    return Err(Problem::Unsupported(instead.to_owned()));
-                }
-                // Both mean "with TLS, if the server has it".
-                if setting.name != "server_tls_sslmode" || means("disable") {
-                    return Ok(());
-                }
-                Remark::Advice("not yet honoured: connections to servers are plain text".to_owned())
-            }
-        };
-        self.findings.notice(&entry.origin, &entry.section, Some(&entry.key), remark);
+        // Of a peer there is one notice for the whole.
+        let remark = verdict(setting, typed)?.filter(|_| !matches!(entry.section, Section::Peer(_)));
+        if let Some(remark) = remark {
+            self.findings.notice(&entry.origin, &entry.section, Some(&entry.key), remark);
+        }
         Ok(())
+    }
+}
+
+/// What there is to say about a value that this version does not act on; the error is for one that it must not ignore.
+pub(super) fn verdict(setting: &Setting, typed: &Typed) -> Result<Option<Remark>, Problem> {
+    let means = |text: &str| {
+        value::interpret(setting.kind, &Value::Text(text.to_owned()), Dialect::Ini).as_ref() == Some(typed)
+    };
+    match setting.status {
+        Status::Honoured => Ok(None),
+        Status::NotYet(acts_as) => Ok((!means(acts_as)).then_some(Remark::NotYetHonoured)),
+        Status::Ignored(reason) => Ok((!means(setting.default)).then_some(Remark::Ignored(reason))),
+        Status::Refused { harmless, tolerated, instead } => match tolerated {
+            Some((values, remark)) if values.iter().any(|text| means(text)) => {
+                Ok(Some(Remark::Advice(remark.to_owned())))
+            }
+            _ if harmless.iter().chain(&["", setting.default]).any(|text| means(text)) => Ok(None),
+            _ => Err(Problem::Unsupported(instead.to_owned())),
+        },
     }
 }
 

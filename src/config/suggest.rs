@@ -6,7 +6,7 @@ pub(super) fn closest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     if word.len() > 64 {
         return None;
     }
-    let limit = (word.len() / 3).clamp(1, 3);
+    let limit = (word.len() / 4).clamp(1, 3);
     candidates
         .into_iter()
         .map(|candidate| (distance(word, candidate), candidate))

@@ -27,6 +27,7 @@ pub(super) fn interpret(kind: Kind, value: &Value, dialect: Dialect) -> Option<T
         Kind::Text | Kind::Secret | Kind::Path => text(value).map(|text| Typed::Text(text.to_owned())),
         Kind::List => words(value).map(Typed::List),
         Kind::Integer { min, max } => number(value).filter(|n| (min..=max).contains(n)).map(Typed::Number),
+        Kind::Decimal { min, max } => decimal(value).filter(|n| (min..=max).contains(n)).map(Typed::Number),
         Kind::Bytes => with_unit(value, dialect, bytes).filter(|n| *n <= MAX_NUMBER).map(Typed::Number),
         Kind::Boolean => boolean(value, dialect).map(Typed::Boolean),
         Kind::Seconds => {
@@ -53,7 +54,9 @@ pub(super) fn expected(kind: Kind, dialect: Dialect) -> String {
         Kind::Text | Kind::Secret => "a string".to_owned(),
         Kind::Path => "a path".to_owned(),
         Kind::List => with_units("words with commas between them", "a list of strings"),
-        Kind::Integer { min, max } => format!("a whole number from {min} to {max}"),
+        Kind::Integer { min, max } | Kind::Decimal { min, max } => {
+            format!("a whole number from {min} to {max}")
+        }
         Kind::Bytes => {
             with_units("a number of bytes up to 2147483647", "one with a unit such as \"16kB\" or \"4MB\"")
         }
@@ -108,6 +111,13 @@ fn number(value: &Value) -> Option<u32> {
         Value::Text(text) => c_number(text),
         Value::Integer { digits, radix } => u32::from_str_radix(digits, *radix).ok(),
         _ => None,
+    }
+}
+
+fn decimal(value: &Value) -> Option<u32> {
+    match value {
+        Value::Text(text) => text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?,
+        _ => number(value),
     }
 }
 
@@ -218,6 +228,8 @@ mod tests {
         for bad in ["", "0", "101", "-1", "++1", "0x", "0x+1", "08", "5s", "1.5", "99999999999999999999"] {
             assert_eq!(ini(SMALL, bad), None, "{bad}");
         }
+        assert_eq!(ini(Kind::Decimal { min: 1, max: 100 }, "010"), some("10"));
+        assert_eq!(ini(Kind::Decimal { min: 1, max: 100 }, "0x10"), None);
         assert_eq!(integer(SMALL, "1f", 16), some("31"));
         assert_eq!(integer(SMALL, "-5", 10), None);
     }

@@ -1,10 +1,11 @@
 //! The front end for `pgbouncer.ini`, line by line as PgBouncer reads it.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Dialect, Entry, Findings, Group, Origin, Problem, Raw, Section, Value};
-use super::{group_section, put_last, put_last_group, string_entries, text_of, unknown_section};
+use super::{Dialect, Entry, Findings, Group, Origin, Problem, Raw, Remark, Section, Value};
+use super::{group_section, put_last, string_entries, text_of, unknown_section};
 
 /// Files within files; more is a file that includes itself.
 const MAX_DEPTH: usize = 10;
@@ -12,13 +13,15 @@ const MAX_DEPTH: usize = 10;
 /// Reads a text that came from `file`.
 pub(super) fn read(text: &str, file: Arc<Path>, findings: &mut Findings) -> Raw {
     let raw = Raw { dialect: Dialect::Ini, general: Vec::new(), groups: Vec::new() };
-    let mut reader = Reader { raw, place: Place::Nowhere, findings };
+    let mut reader = Reader { raw, named: HashMap::new(), place: Place::Nowhere, findings };
     reader.text(text, &file, 1);
     reader.raw
 }
 
 struct Reader<'a> {
     raw: Raw,
+    /// Where each group is in `raw`: there may be thousands.
+    named: HashMap<Section, usize>,
     /// The section of the lines to come; it carries over into included files and back.
     place: Place,
     findings: &'a mut Findings,
@@ -107,7 +110,7 @@ impl Reader<'_> {
                 if let Some(section) = group_section(table, key) {
                     let entries = string_entries(&section, value, origin, self.findings);
                     let group = Group { section, origin: origin.clone(), entries };
-                    put_last_group(&mut self.raw.groups, group, self.findings);
+                    self.put_last_group(group);
                 }
             }
             Place::Nowhere => {
@@ -115,6 +118,22 @@ impl Reader<'_> {
                 self.findings.error(origin.clone(), Problem::Syntax(text));
             }
             Place::Unknown => {}
+        }
+    }
+}
+
+impl Reader<'_> {
+    /// Adds a group, in the place of one of the same name: the last one wins.
+    fn put_last_group(&mut self, group: Group) {
+        let groups = &mut self.raw.groups;
+        let index = *self.named.entry(group.section.clone()).or_insert(groups.len());
+        match groups.get_mut(index) {
+            Some(before) => {
+                let remark = Remark::Overridden(group.origin.clone());
+                self.findings.notice(&before.origin, &before.section, None, remark);
+                *before = group;
+            }
+            None => groups.push(group),
         }
     }
 }

@@ -91,7 +91,7 @@ fn string_entries(section: &Section, text: &str, origin: &Origin, findings: &mut
 
 /// Adds an entry; one of the same key that was there before goes, with a notice: the last one wins.
 fn put_last(entries: &mut Vec<Entry>, entry: Entry, findings: &mut Findings) {
-    if let Some(index) = entries.iter().position(|other| other.key == entry.key) {
+    if let Some(index) = entries.iter().position(|other| is_same(other, &entry)) {
         let before = entries.remove(index);
         let remark = Remark::Overridden(entry.origin.clone());
         findings.notice(&before.origin, &before.section, Some(&before.key), remark);
@@ -99,13 +99,10 @@ fn put_last(entries: &mut Vec<Entry>, entry: Entry, findings: &mut Findings) {
     entries.push(entry);
 }
 
-/// Adds a group; see [`put_last`].
-fn put_last_group(groups: &mut Vec<Group>, group: Group, findings: &mut Findings) {
-    if let Some(index) = groups.iter().position(|other| other.section == group.section) {
-        let before = groups.remove(index);
-        findings.notice(&before.origin, &before.section, None, Remark::Overridden(group.origin.clone()));
-    }
-    groups.push(group);
+/// Whether two entries set the same; what PgBouncer does not have may stand in either general section.
+fn is_same(one: &Entry, other: &Entry) -> bool {
+    let anywhere = || settings::find(&Section::Own, &one.key).is_some();
+    one.key == other.key && (one.section == other.section || anywhere())
 }
 
 /// The key of the section that looks most like `key`.

@@ -7,13 +7,14 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Dialect, Entry, Findings, Group, Origin, Problem, Raw, Section, Value};
-use super::{group_section, string_entries, unknown_section};
+use super::{group_section, is_same, string_entries, unknown_section};
 
 /// Reads a text that came from `file`.
 pub(super) fn read(text: &str, file: &Arc<Path>, findings: &mut Findings) -> Raw {
     let (document, errors) = DeTable::parse_recoverable(text);
     let raw = Raw { dialect: Dialect::Toml, general: Vec::new(), groups: Vec::new() };
-    let mut reader = Reader { text, file, raw, findings };
+    let line_ends = text.match_indices('\n').map(|(at, _)| at).collect();
+    let mut reader = Reader { line_ends, file, raw, findings };
     if errors.is_empty() {
         reader.document(document.get_ref());
     }
@@ -27,7 +28,8 @@ pub(super) fn read(text: &str, file: &Arc<Path>, findings: &mut Findings) -> Raw
 }
 
 struct Reader<'a> {
-    text: &'a str,
+    /// Where each line ends.
+    line_ends: Vec<usize>,
     file: &'a Arc<Path>,
     raw: Raw,
     findings: &'a mut Findings,
@@ -36,8 +38,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     /// The line of a byte.
     fn origin(&self, at: usize) -> Origin {
-        let before = self.text.as_bytes().get(..at).unwrap_or(self.text.as_bytes());
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count();
+        let line = 1 + self.line_ends.partition_point(|end| *end < at);
         Origin::Line { file: Arc::clone(self.file), line }
     }
 
@@ -61,7 +62,7 @@ impl Reader<'_> {
         let entries = self.entries(section, table);
         for entry in entries {
             // Only the two general tables together can hold a key twice; TOML refuses the rest.
-            match self.raw.general.iter().find(|other| other.key == entry.key) {
+            match self.raw.general.iter().find(|other| is_same(other, &entry)) {
                 Some(other) => {
                     let problem = Problem::Conflict(format!("already set at {}", other.origin));
                     self.findings.error_at(&entry.origin, section, &entry.key, problem);

@@ -1,9 +1,14 @@
 //! The settings of one entry of `[databases]`, `[users]` and `[peers]`; what is not set is inherited.
 
 use super::Kind::{Choice, Path, Seconds, Secret, Text};
-use super::{COUNT, POOL_MODE, PORT, Setting};
+use super::{Kind, POOL_MODE, Setting};
 
 const LIST_USERS: &str = "list the users and their secrets in auth_file, and remove it here";
+
+/// Any number that PgBouncer can hold.
+const COUNT: Kind = Kind::Decimal { min: 0, max: 2_147_483_647 };
+/// A port that can be connected to.
+const PORT: Kind = Kind::Decimal { min: 1, max: 65_535 };
 
 /// An entry of `[databases]`.
 #[rustfmt::skip]

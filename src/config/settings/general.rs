@@ -17,6 +17,7 @@ const LIST_USERS: &str = "list the users and their secrets in auth_file, and rem
 const fn auth_type() -> Setting {
     let status = Status::Refused {
         harmless: &["any", "trust", "plain", "md5", "scram-sha-256"],
+        tolerated: None,
         instead: "use any, trust, plain, md5 or scram-sha-256",
     };
     let about = "How clients prove who they are: any, trust, plain, md5 or scram-sha-256. md5 also lets in a user \
@@ -27,6 +28,7 @@ const fn auth_type() -> Setting {
 const fn client_tls_sslmode() -> Setting {
     let status = Status::Refused {
         harmless: &["disable"],
+        tolerated: None,
         instead: "set it to disable, and let clients come by a trusted network, a Unix socket or a TLS proxy",
     };
     let about = "TLS towards clients.";
@@ -42,7 +44,8 @@ const fn client_tls_sslmode() -> Setting {
 
 const fn server_tls_sslmode() -> Setting {
     let status = Status::Refused {
-        harmless: &["allow", "prefer", "disable"],
+        harmless: &["disable"],
+        tolerated: Some((&["allow", "prefer"], "not yet honoured: connections to servers are plain text")),
         instead: "set it to disable or prefer (both are plain text for now), or reach the server by a trusted network \
                   or a TLS proxy",
     };

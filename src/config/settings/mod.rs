@@ -36,6 +36,17 @@ pub enum Change {
     Restart,
 }
 
+impl Change {
+    /// The column `changeable` of `SHOW CONFIG`.
+    #[must_use]
+    pub fn changeable(self) -> &'static str {
+        match self {
+            Self::Reload => "yes",
+            Self::Restart => "no",
+        }
+    }
+}
+
 /// What this version does with a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
@@ -44,10 +55,12 @@ pub(super) enum Status {
     /// Not built yet; meanwhile pgweir acts as if it had this value, so this value needs no notice.
     NotYet(&'static str),
     /// Not built yet, and to do without would change who may log in or who may listen in: only these values (and the
-    /// default) can be used. The text says what to do instead.
+    /// default) can be used.
     Refused {
         /// Values that change nothing.
         harmless: &'static [&'static str],
+        /// Values that are let through, and what to say then.
+        tolerated: Option<(&'static [&'static str], &'static str)>,
         /// What to do instead.
         instead: &'static str,
     },
@@ -66,8 +79,15 @@ pub(super) enum Kind {
     Path,
     /// Words between commas.
     List,
-    /// A whole number.
+    /// A whole number, in C's notation where it is text.
     Integer {
+        /// The least allowed.
+        min: u32,
+        /// The most allowed.
+        max: u32,
+    },
+    /// A whole number of a connection string, where PgBouncer knows only decimal ones: a leading zero means nothing.
+    Decimal {
         /// The least allowed.
         min: u32,
         /// The most allowed.
@@ -89,8 +109,6 @@ pub(super) enum Kind {
 
 /// Any whole number that PgBouncer can hold.
 pub(super) const COUNT: Kind = Kind::Integer { min: 0, max: 2_147_483_647 };
-/// A port that can be connected to.
-pub(super) const PORT: Kind = Kind::Integer { min: 1, max: 65_535 };
 /// `pool_mode`.
 pub(super) const POOL_MODE: Kind = Kind::Choice(&["session", "transaction", "statement"]);
 
@@ -117,7 +135,7 @@ impl Setting {
         instead: &'static str,
         about: &'static str,
     ) -> Self {
-        let status = Status::Refused { harmless: &[], instead };
+        let status = Status::Refused { harmless: &[], tolerated: None, instead };
         Self { name, kind: Kind::Text, default, change: Change::Reload, status, about }
     }
 
@@ -187,6 +205,18 @@ mod tests {
         sorted.dedup();
         assert_eq!(names, sorted);
         assert_eq!(names.len(), 101 + OWN.len());
+    }
+
+    #[test]
+    fn the_reference_names_whatever_is_honoured() {
+        let reference = include_str!("../../../config/pgweir.toml");
+        for setting in GENERAL.iter().chain(DATABASE).chain(USER) {
+            let starts =
+                |line: &str| line.trim_start_matches('#').starts_with(&format!("{} = ", setting.name));
+            let is_named =
+                reference.lines().any(starts) || reference.contains(&format!("or {} = ", setting.name));
+            assert!(is_named || setting.status != Status::Honoured, "{}", setting.name);
+        }
     }
 
     #[test]
