@@ -1,5 +1,36 @@
 //! What was asked: one model, two front ends.
+//!
+//! A file is TOML or a `pgbouncer.ini`. Its way, each step in a module of its own:
+//!
+//! 1. `front` turns either language into the same raw entries, each with its file and line;
+//! 2. `resolve` holds them against the table in `settings`: names, values, what this version can do, `${NAME}`;
+//! 3. `build` makes the [`Config`] of it, which is all that the rest of the program sees.
+//!
+//! Everything that is wrong is reported at once. Start at [`Config::load`]; [`check_report`] and [`convert`] serve the
+//! commands `check` and `convert`, and [`Config::diff`] a reload.
 
+mod build;
+mod convert;
+mod database;
+mod diff;
+mod environment;
+mod error;
+mod front;
+mod load;
 mod model;
+mod raw;
+mod report;
+mod resolve;
+mod settings;
+mod suggest;
+mod value;
 
+pub use convert::convert;
+pub use diff::Diff;
+pub use error::{ConfigError, ConfigErrors, Notice, Origin, Problem, Remark, Section};
+pub use load::{Effective, Loaded, process_environment};
 pub use model::*;
+pub use raw::Dialect;
+pub use report::check_report;
+pub use resolve::Environment;
+pub use settings::Change;

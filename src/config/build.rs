@@ -1,0 +1,249 @@
+//! From checked values to the model: what no setting can tell alone is found here.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::{Findings, Problem, Remark, Section};
+use super::model::{
+    Auth, AuthMethod, ClientTimeouts, Config, Database, Limits, Listen, Log, LogFormat, PoolDefaults,
+    PoolMode, UnixListen, User,
+};
+use super::resolve::{Resolved, Values};
+use super::{database, settings};
+
+/// Builds the model; it is of use only when `findings` has no errors then.
+pub(super) fn build(resolved: &Resolved, file: &Path, findings: &mut Findings) -> Config {
+    let general = &resolved.general;
+    let mut config = Config {
+        file: file.to_owned(),
+        listen: listen(general, findings),
+        auth: auth(general),
+        limits: limits(general),
+        pool: pool(general),
+        client: client(general),
+        log: log(general),
+        databases: BTreeMap::new(),
+        fallback: None,
+        users: BTreeMap::new(),
+        ignore_startup_parameters: lower(general.words("ignore_startup_parameters")),
+        workers: usize::try_from(general.number("workers").unwrap_or(1)).unwrap_or(1),
+        metrics_listen: metrics_listen(general, findings),
+    };
+    if config.listen.addresses.is_empty() && config.listen.unix.is_none() && findings.errors.is_empty() {
+        let text = "nowhere to listen: listen_addr and unix_socket_dir are both empty".to_owned();
+        error(general, "listen_addr", Problem::Conflict(text), findings);
+    }
+    advise_pool_sizes(general, config.pool.min_size, config.pool.size, findings);
+    for values in &resolved.groups {
+        entry(&mut config, values, findings);
+    }
+    config
+}
+
+/// Adds a database or a user.
+fn entry(config: &mut Config, values: &Values, findings: &mut Findings) {
+    match &values.section {
+        Section::Database(name) => {
+            let Some(database) = database::database(values, config, findings) else { return };
+            advise_database(config, &database, values, findings);
+            if name == "*" {
+                config.fallback = Some(Arc::new(database));
+            } else {
+                config.databases.insert(name.clone(), Arc::new(database));
+            }
+        }
+        Section::User(name) => {
+            config.users.insert(name.clone(), Arc::new(user(values)));
+        }
+        // No part of the model yet; a notice has been given.
+        Section::Peer(_) | Section::General | Section::Own => {}
+    }
+}
+
+fn advise_database(config: &Config, database: &Database, values: &Values, findings: &mut Findings) {
+    if config.auth.method == AuthMethod::Any && database.user.is_none() {
+        let text = "auth_type=any does not know who a client is: the database needs a user to log in as";
+        findings.error_in(&values.origin, &values.section, Problem::Conflict(text.to_owned()));
+    }
+    if database.min_pool_size.is_some() || database.pool_size.is_some() {
+        let min = database.min_pool_size.unwrap_or(config.pool.min_size);
+        advise_pool_sizes(values, min, database.pool_size.unwrap_or(config.pool.size), findings);
+    }
+}
+
+fn advise_pool_sizes(values: &Values, min: u32, size: Option<u32>, findings: &mut Findings) {
+    if let Some(size) = size.filter(|size| min > *size) {
+        let text = format!("{min} is more than the size of the pool, {size}, which bounds it");
+        let key = "min_pool_size";
+        findings.notice(values.origin(key), &values.section, Some(key), Remark::Advice(text));
+    }
+}
+
+fn listen(general: &Values, findings: &mut Findings) -> Listen {
+    let mut addresses = Vec::new();
+    for word in general.words("listen_addr") {
+        match addresses_of(word) {
+            Some(found) => addresses.extend(found),
+            None => error(
+                general,
+                "listen_addr",
+                bad(word, "*, an address, or a host name that resolves"),
+                findings,
+            ),
+        }
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    addresses.retain(|address| seen.insert(*address));
+    Listen {
+        addresses,
+        port: port(general.number("listen_port")).unwrap_or(6432),
+        backlog: general.number("listen_backlog").unwrap_or(128),
+        unix: unix(general, findings),
+    }
+}
+
+fn unix(general: &Values, findings: &mut Findings) -> Option<UnixListen> {
+    let dir = general.text("unix_socket_dir")?;
+    if dir.starts_with('@') {
+        let text = "abstract sockets; name a folder".to_owned();
+        error(general, "unix_socket_dir", Problem::Unsupported(text), findings);
+    }
+    Some(UnixListen { dir: PathBuf::from(dir), mode: general.number("unix_socket_mode").unwrap_or(0o777) })
+}
+
+/// The addresses that a word of `listen_addr` stands for.
+fn addresses_of(word: &str) -> Option<Vec<IpAddr>> {
+    if word == "*" {
+        return Some(vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]);
+    }
+    if let Ok(address) = word.parse() {
+        return Some(vec![address]);
+    }
+    let found: Vec<_> = (word, 0).to_socket_addrs().ok()?.map(|address| address.ip()).collect();
+    (!found.is_empty()).then_some(found)
+}
+
+fn metrics_listen(general: &Values, findings: &mut Findings) -> Option<SocketAddr> {
+    let text = general.text("metrics_listen")?;
+    let address = match text.rsplit_once(':') {
+        Some(("" | "*", port)) => port.parse().ok().map(|port: u16| (Ipv4Addr::UNSPECIFIED, port).into()),
+        _ => text.to_socket_addrs().ok().and_then(|mut found| found.next()),
+    };
+    if address.is_none() {
+        error(general, "metrics_listen", bad(text, "host:port, such as 127.0.0.1:9127"), findings);
+    }
+    address
+}
+
+fn auth(general: &Values) -> Auth {
+    let method = match general.text("auth_type") {
+        Some("any") => AuthMethod::Any,
+        Some("trust") => AuthMethod::Trust,
+        Some("plain") => AuthMethod::Plain,
+        Some("scram-sha-256") => AuthMethod::ScramSha256,
+        _ => AuthMethod::Md5,
+    };
+    Auth {
+        method,
+        file: path(general, "auth_file"),
+        scram_iterations: general.number("scram_iterations").unwrap_or(4096),
+        admin_users: general.words("admin_users").iter().cloned().collect(),
+        stats_users: general.words("stats_users").iter().cloned().collect(),
+    }
+}
+
+fn limits(general: &Values) -> Limits {
+    let clients = general.number("max_client_conn").unwrap_or(100);
+    Limits {
+        max_client_conn: usize::try_from(clients).unwrap_or(usize::MAX),
+        max_user_connections: general.limit("max_user_connections").flatten(),
+        max_packet_size: general.number("max_packet_size").unwrap_or(2_147_483_647),
+    }
+}
+
+fn pool(general: &Values) -> PoolDefaults {
+    PoolDefaults {
+        mode: pool_mode(general).unwrap_or(PoolMode::Session),
+        size: general.limit("default_pool_size").flatten(),
+        min_size: general.number("min_pool_size").unwrap_or(0),
+        max_db_connections: general.limit("max_db_connections").flatten(),
+        server_lifetime: general.timeout("server_lifetime").flatten(),
+        server_idle_timeout: general.timeout("server_idle_timeout").flatten(),
+        server_connect_timeout: general.timeout("server_connect_timeout").flatten(),
+        server_login_retry: general.time("server_login_retry").unwrap_or(Duration::from_secs(15)),
+        query_wait_timeout: general.timeout("query_wait_timeout").flatten(),
+        server_reset_query: general.text("server_reset_query").unwrap_or_default().to_owned(),
+        server_round_robin: general.is_on("server_round_robin"),
+        unix_socket_dir: path(general, "unix_socket_dir"),
+    }
+}
+
+fn client(general: &Values) -> ClientTimeouts {
+    ClientTimeouts {
+        login: general.timeout("client_login_timeout").flatten(),
+        idle: general.timeout("client_idle_timeout").flatten(),
+        idle_transaction: general.timeout("idle_transaction_timeout").flatten(),
+        query: general.timeout("query_timeout").flatten(),
+        transaction: general.timeout("transaction_timeout").flatten(),
+    }
+}
+
+fn log(general: &Values) -> Log {
+    Log {
+        connections: general.is_on("log_connections"),
+        disconnections: general.is_on("log_disconnections"),
+        pooler_errors: general.is_on("log_pooler_errors"),
+        format: if general.text("log_format") == Some("json") { LogFormat::Json } else { LogFormat::Human },
+        verbose: general.number("verbose").and_then(|level| u8::try_from(level).ok()).unwrap_or(0),
+        stats_period: general.timeout("stats_period").flatten().filter(|_| general.is_on("log_stats")),
+    }
+}
+
+fn user(values: &Values) -> User {
+    User {
+        pool_mode: pool_mode(values),
+        pool_size: values.limit("pool_size"),
+        max_user_connections: values.limit("max_user_connections"),
+        query_timeout: values.timeout("query_timeout"),
+        idle_transaction_timeout: values.timeout("idle_transaction_timeout"),
+        transaction_timeout: values.timeout("transaction_timeout"),
+        client_idle_timeout: values.timeout("client_idle_timeout"),
+        query_wait_timeout: values.timeout("query_wait_timeout"),
+    }
+}
+
+/// `pool_mode` of a section.
+pub(super) fn pool_mode(values: &Values) -> Option<PoolMode> {
+    match values.text("pool_mode")? {
+        "transaction" => Some(PoolMode::Transaction),
+        "statement" => Some(PoolMode::Statement),
+        _ => Some(PoolMode::Session),
+    }
+}
+
+/// A port that the table has bounded.
+pub(super) fn port(number: Option<u32>) -> Option<u16> {
+    u16::try_from(number?).ok()
+}
+
+/// Notes a problem with a key, where it was set.
+pub(super) fn error(values: &Values, key: &str, problem: Problem, findings: &mut Findings) {
+    let own = settings::find(&Section::Own, key).is_some() && values.section == Section::General;
+    let section = if own { &Section::Own } else { &values.section };
+    findings.error_at(values.origin(key), section, key, problem);
+}
+
+fn bad(shown: &str, expected: &str) -> Problem {
+    Problem::BadValue { shown: Some(format!("{shown:?}")), expected: expected.to_owned() }
+}
+
+fn path(values: &Values, name: &str) -> Option<PathBuf> {
+    values.text(name).map(PathBuf::from)
+}
+
+fn lower(words: &[String]) -> std::collections::BTreeSet<String> {
+    words.iter().map(|word| word.to_lowercase()).collect()
+}

@@ -1,0 +1,81 @@
+//! One entry of `[databases]`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::build::{error, pool_mode, port};
+use super::error::{Findings, Problem, Remark};
+use super::model::{Config, Database, Host, Secret};
+use super::resolve::Values;
+
+/// Builds the entry, or notes why it cannot be.
+pub(super) fn database(values: &Values, config: &Config, findings: &mut Findings) -> Option<Database> {
+    let host = host(values, config.pool.unix_socket_dir.as_deref(), findings)?;
+    let user = values.text("user").map(str::to_owned);
+    let password = password(values, findings);
+    if password.is_some() && user.is_none() {
+        let text = "no effect without user".to_owned();
+        let key = if values.text("password").is_some() { "password" } else { "password_file" };
+        findings.notice(values.origin(key), &values.section, Some(key), Remark::Advice(text));
+    }
+    Some(Database {
+        host,
+        port: port(values.number("port")).unwrap_or(5432),
+        dbname: values.text("dbname").map(str::to_owned),
+        password: password.filter(|_| user.is_some()),
+        user,
+        pool_size: values.limit("pool_size"),
+        min_pool_size: values.number("min_pool_size"),
+        pool_mode: pool_mode(values),
+        max_db_connections: values.limit("max_db_connections"),
+        server_lifetime: values.timeout("server_lifetime"),
+        query_wait_timeout: values.timeout("query_wait_timeout"),
+        startup: startup(values),
+    })
+}
+
+fn host(values: &Values, default_dir: Option<&Path>, findings: &mut Findings) -> Option<Host> {
+    let problem = match values.text("host") {
+        Some(host) if host.contains(',') => {
+            Problem::Unsupported("several hosts; name one, or a name that stands for them".to_owned())
+        }
+        Some(host) if host.starts_with('@') => {
+            Problem::Unsupported("abstract sockets; name a folder".to_owned())
+        }
+        Some(host) if host.starts_with('/') => return Some(Host::Unix(PathBuf::from(host))),
+        Some(host) => return Some(Host::Tcp(host.to_owned())),
+        None => match default_dir {
+            Some(dir) => return Some(Host::Unix(dir.to_owned())),
+            None => Problem::Conflict(
+                "without a host the server is in unix_socket_dir, which is empty".to_owned(),
+            ),
+        },
+    };
+    error(values, "host", problem, findings);
+    None
+}
+
+fn password(values: &Values, findings: &mut Findings) -> Option<Secret> {
+    let Some(file) = values.text("password_file") else {
+        return values.text("password").map(|password| Secret::new(password.to_owned()));
+    };
+    if values.text("password").is_some() {
+        let problem = Problem::Conflict("password is set as well; keep one of them".to_owned());
+        error(values, "password_file", problem, findings);
+        return None;
+    }
+    let problem = match std::fs::read_to_string(file) {
+        Ok(text) => match text.lines().next().filter(|line| !line.is_empty()) {
+            Some(line) => return Some(Secret::new(line.to_owned())),
+            None => format!("the first line of {file} is empty"),
+        },
+        Err(error) => format!("{file}: {error}"),
+    };
+    error(values, "password_file", Problem::Unreadable(problem), findings);
+    None
+}
+
+fn startup(values: &Values) -> BTreeMap<String, String> {
+    let names = ["application_name", "client_encoding", "datestyle", "timezone"];
+    names.iter().filter_map(|name| Some(((*name).to_owned(), values.text(name)?.to_owned()))).collect()
+}

@@ -1,0 +1,63 @@
+//! The settings of one entry of `[databases]`, `[users]` and `[peers]`; what is not set is inherited.
+
+use super::Kind::{Choice, Path, Seconds, Secret, Text};
+use super::{Kind, POOL_MODE, Setting};
+
+const LIST_USERS: &str = "list the users and their secrets in auth_file, and remove it here";
+
+/// Any number that PgBouncer can hold.
+const COUNT: Kind = Kind::Decimal { min: 0, max: 2_147_483_647 };
+/// A port that can be connected to.
+const PORT: Kind = Kind::Decimal { min: 1, max: 65_535 };
+
+/// An entry of `[databases]`.
+#[rustfmt::skip]
+pub(in crate::config) const DATABASE: &[Setting] = &[
+    Setting::honoured("application_name", Text, "", "Sent to the server at login."),
+    Setting::refused("auth_dbname", "", LIST_USERS, "Database in which auth_query runs."),
+    Setting::refused("auth_query", "", LIST_USERS, "Query for the secret of a user."),
+    Setting::refused("auth_user", "", LIST_USERS, "User who runs auth_query."),
+    Setting::honoured("client_encoding", Text, "", "Sent to the server at login."),
+    Setting::not_yet("connect_query", Text, "", "", "Query run on each new server connection."),
+    Setting::honoured("datestyle", Text, "", "Sent to the server at login."),
+    Setting::honoured("dbname", Text, "", "Database on the server; unset is the name of the entry."),
+    Setting::honoured("host", Text, "", "Server: a name, an address, or the folder of a Unix socket."),
+    Setting::not_yet("load_balance_hosts", Choice(&["disable", "round-robin"]), "", "", "How to choose among hosts."),
+    Setting::not_yet("max_db_client_connections", COUNT, "", "0", "Clients at a time; 0 is unlimited."),
+    Setting::honoured("max_db_connections", COUNT, "", "Server connections over all users; 0 is unlimited."),
+    Setting::honoured("min_pool_size", COUNT, "", "Server connections kept open."),
+    Setting::honoured("password", Secret, "", "Password of the forced user."),
+    Setting::honoured("password_file", Path, "", "File whose first line is the password of the forced user."),
+    Setting::honoured("pool_mode", POOL_MODE, "", "When a server goes back to the pool."),
+    Setting::honoured("pool_size", COUNT, "", "Server connections of one user; 0 is unlimited."),
+    Setting::honoured("port", PORT, "5432", "Port of the server."),
+    Setting::honoured("query_wait_timeout", Seconds, "", "Longest wait for a server; 0 is for ever."),
+    Setting::not_yet("reserve_pool", COUNT, "", "0", "Old name of reserve_pool_size."),
+    Setting::not_yet("reserve_pool_size", COUNT, "", "0", "Extra server connections in need."),
+    Setting::honoured("server_lifetime", Seconds, "", "Age at which an unused server is closed; 0 uses each once."),
+    Setting::honoured("timezone", Text, "", "Sent to the server at login."),
+    Setting::honoured("user", Text, "", "Log in to the server as this user, whoever the client is."),
+];
+
+/// An entry of `[users]`.
+#[rustfmt::skip]
+pub(in crate::config) const USER: &[Setting] = &[
+    Setting::honoured("client_idle_timeout", Seconds, "", "Idle time outside a transaction; 0 is unlimited."),
+    Setting::honoured("idle_transaction_timeout", Seconds, "", "Idle time inside a transaction; 0 is unlimited."),
+    Setting::not_yet("max_user_client_connections", COUNT, "", "0", "Clients at a time; 0 is unlimited."),
+    Setting::honoured("max_user_connections", COUNT, "", "Server connections over all databases; 0 is unlimited."),
+    Setting::honoured("pool_mode", POOL_MODE, "", "When a server goes back to the pool."),
+    Setting::honoured("pool_size", COUNT, "", "Server connections to one database; 0 is unlimited."),
+    Setting::honoured("query_timeout", Seconds, "", "Longest query; 0 is unlimited."),
+    Setting::honoured("query_wait_timeout", Seconds, "", "Longest wait for a server; 0 is for ever."),
+    Setting::not_yet("reserve_pool_size", COUNT, "", "0", "Extra server connections in need."),
+    Setting::honoured("transaction_timeout", Seconds, "", "Longest transaction; 0 is unlimited."),
+];
+
+/// An entry of `[peers]`.
+#[rustfmt::skip]
+pub(in crate::config) const PEER: &[Setting] = &[
+    Setting::not_yet("host", Text, "", "", "Host of the peer."),
+    Setting::not_yet("pool_size", COUNT, "", "", "Cancel requests forwarded at a time."),
+    Setting::not_yet("port", PORT, "6432", "", "Port of the peer."),
+];
