@@ -4,7 +4,7 @@ use super::workers::Workers;
 use crate::config::Config;
 use crate::net::{Acceptor, ListenError, SocketFile, Stream, accept_error_is_local, bind_tcp, bind_unix};
 use crate::session::{self, Service};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -32,11 +32,7 @@ impl Bound {
     /// Binds all sockets, or none.
     pub(super) fn bind(config: &Config) -> Result<Self, ListenError> {
         let listen = &config.listen;
-        let tcp = listen
-            .addresses
-            .iter()
-            .map(|&address| bind_tcp(SocketAddr::new(address, listen.port), listen.backlog))
-            .collect::<Result<_, _>>()?;
+        let tcp = bind_addresses(&listen.addresses, listen.port, listen.backlog)?;
         let unix = listen
             .unix
             .as_ref()
@@ -49,7 +45,8 @@ impl Bound {
     pub(super) fn serve(self, service: &Arc<Service>, workers: &Workers) -> Listeners {
         let turn = Arc::new(AtomicUsize::new(0));
         let spawn = |acceptor: Acceptor| {
-            let hand_out = HandOut { service: Arc::clone(service), workers: workers.clone(), turn: Arc::clone(&turn) };
+            let hand_out =
+                HandOut { service: Arc::clone(service), workers: workers.clone(), turn: Arc::clone(&turn) };
             tokio::spawn(accept(acceptor, hand_out))
         };
         for acceptor in &self.tcp {
@@ -65,6 +62,19 @@ impl Bound {
             _unix: self.unix.map(|(acceptor, file)| (spawn(acceptor), file)),
         }
     }
+}
+
+/// Binds all addresses. Where a name or `*` stands for both families, a machine without IPv6 gets by with the other.
+fn bind_addresses(addresses: &[IpAddr], port: u16, backlog: u32) -> Result<Vec<Acceptor>, ListenError> {
+    let mut bound: Vec<Acceptor> = Vec::new();
+    for &address in addresses {
+        match bind_tcp(SocketAddr::new(address, port), backlog) {
+            Ok(acceptor) => bound.push(acceptor),
+            Err(error) if !bound.is_empty() && error.is_missing_family() => tracing::warn!("{error}"),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(bound)
 }
 
 impl Listeners {

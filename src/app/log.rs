@@ -24,7 +24,8 @@ pub(super) fn start(log: &Log, verbosity: Verbosity) {
         _ => "trace",
     };
     let filter = EnvFilter::new(format!("warn,pgweir={level}"));
-    let builder = Subscriber::builder().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let builder =
+        Subscriber::builder().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let _set_already = match log.format {
         LogFormat::Human => builder.with_ansi(false).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).try_init(),

@@ -31,6 +31,15 @@ pub enum ListenError {
     InUse(PathBuf),
 }
 
+impl ListenError {
+    /// Whether this machine does not have the address family, or no such address of it.
+    #[must_use]
+    pub fn is_missing_family(&self) -> bool {
+        // EAFNOSUPPORT, EADDRNOTAVAIL
+        matches!(self, Self::Tcp { error, .. } if matches!(error.raw_os_error(), Some(97 | 99)))
+    }
+}
+
 /// A socket that accepts clients.
 #[derive(Debug)]
 pub enum Acceptor {

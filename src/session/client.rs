@@ -70,8 +70,7 @@ impl ClientHandle {
     /// Takes an order, if it was given.
     pub(super) fn take_order(&self, order: Order) -> bool {
         // The common case costs a load.
-        self.has_order(order)
-            && self.orders.fetch_and(!order.bit(), Ordering::AcqRel) & order.bit() != 0
+        self.has_order(order) && self.orders.fetch_and(!order.bit(), Ordering::AcqRel) & order.bit() != 0
     }
 
     /// Whether an order was given.

@@ -170,7 +170,7 @@ impl Session {
         self.client.record.requested_at(unix_micros());
         self.client.wait_in_line();
         let pool = Arc::clone(&self.pool);
-        let waited = {
+        let waited: Result<Wait, Departure> = {
             let mut checkout = std::pin::pin!(pool.checkout());
             poll_fn(|cx| {
                 self.heed_orders()?;

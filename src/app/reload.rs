@@ -1,0 +1,137 @@
+//! What can be told to the running program: reload and shutdown.
+
+use super::StartError;
+use crate::admin::{AdminConsole, ConfigRow, Shutdown, Verbs};
+use crate::auth::{Iterations, Method, Terms, UserList};
+use crate::config::{AuthMethod, Config, Loaded, process_environment};
+use crate::session::{Order, Service};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use tokio::sync::watch;
+
+/// Users and how they are asked.
+#[derive(Debug)]
+pub(super) struct Secrets {
+    pub(super) users: UserList,
+    pub(super) terms: Terms,
+}
+
+impl Secrets {
+    /// Reads the auth file. What users who do not exist look like depends on nothing but that file, so it survives a
+    /// restart and is the same on all instances with it.
+    pub(super) fn load(config: &Config) -> Result<Self, StartError> {
+        let text = match &config.auth.file {
+            None => Vec::new(),
+            Some(path) => std::fs::read(path).map_err(|error| auth_file(config, &error))?,
+        };
+        let users = UserList::parse(&text).map_err(|error| auth_file(config, &error))?;
+        let iterations = Iterations::new(config.auth.scram_iterations).unwrap_or(Iterations::DEFAULT);
+        let terms =
+            Terms { method: method(config.auth.method), iterations, mock: users.mock(&text, iterations) };
+        Ok(Self { users, terms })
+    }
+}
+
+fn auth_file(config: &Config, reason: &dyn std::fmt::Display) -> StartError {
+    StartError::AuthFile { path: config.auth.file.clone().unwrap_or_default(), reason: reason.to_string() }
+}
+
+fn method(method: AuthMethod) -> Method {
+    match method {
+        AuthMethod::Any => Method::Any,
+        AuthMethod::Trust => Method::Trust,
+        AuthMethod::Plain => Method::Plain,
+        AuthMethod::Md5 => Method::Md5,
+        AuthMethod::ScramSha256 => Method::ScramSha256,
+    }
+}
+
+/// The running program.
+#[derive(Debug)]
+pub(super) struct App {
+    pub(super) service: Arc<Service>,
+    pub(super) console: Arc<AdminConsole>,
+    loaded: Mutex<Loaded>,
+    /// What the console has asked for.
+    pub(super) asked: watch::Sender<Option<Shutdown>>,
+}
+
+impl App {
+    pub(super) fn new(service: Arc<Service>, console: Arc<AdminConsole>, loaded: Loaded) -> Self {
+        Self { service, console, loaded: Mutex::new(loaded), asked: watch::Sender::new(None) }
+    }
+
+    /// Reads the configuration and the auth file again. Either all of it is taken over or nothing.
+    pub(super) fn reload(&self) -> Result<Vec<String>, Vec<String>> {
+        let running = self.service.config.load_full();
+        let result = Config::load(&running.file, &process_environment)
+            .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())
+            .and_then(|loaded| {
+                Secrets::load(&loaded.config)
+                    .map(|secrets| (loaded, secrets))
+                    .map_err(|error| vec![error.to_string()])
+            });
+        match result {
+            Ok((loaded, secrets)) => {
+                let notices = self.take_over(&running, loaded, secrets);
+                tracing::info!("configuration reloaded");
+                notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+                Ok(notices)
+            }
+            Err(errors) => {
+                errors.iter().for_each(|error| tracing::error!("reload: {error}"));
+                tracing::error!("reload failed, the old configuration stays in force");
+                Err(errors)
+            }
+        }
+    }
+
+    fn take_over(&self, running: &Config, loaded: Loaded, secrets: Secrets) -> Vec<String> {
+        let mut notices: Vec<String> = loaded.notices.iter().map(ToString::to_string).collect();
+        let fixed = running.diff(&loaded.config).needs_restart;
+        notices
+            .extend(fixed.iter().map(|key| format!("{key}: the new value takes effect at the next start")));
+        let config = Arc::new(Config::clone(&loaded.config).keeping_fixed(running));
+        let service = &self.service;
+        service.users.store(Arc::new(secrets.users));
+        service.terms.store(Arc::new(secrets.terms));
+        service.config.store(Arc::clone(&config));
+        service.adopted.clear();
+        for gone in service.pools.reconfigure(&config) {
+            self.console.retire(&gone.id.database, gone.traffic.snapshot());
+            let clients = service.clients.list();
+            let orphans = clients.iter().filter(|client| client.record.database == gone.id.database);
+            orphans.for_each(|client| client.order(Order::Kill));
+        }
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+        notices
+    }
+}
+
+/// The running program as the console reaches it.
+#[derive(Debug)]
+pub(super) struct Commands(pub(super) Weak<App>);
+
+impl Verbs for Commands {
+    fn reload(&self) -> Result<String, Vec<String>> {
+        let app = self.0.upgrade().ok_or_else(|| vec!["the process is about to end".to_owned()])?;
+        app.reload().map(|notices| notices.join("\n"))
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        if let Some(app) = self.0.upgrade() {
+            app.asked.send_replace(Some(how));
+        }
+    }
+
+    fn effective(&self) -> Vec<ConfigRow> {
+        let Some(app) = self.0.upgrade() else { return Vec::new() };
+        let loaded = app.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let row = |setting: &crate::config::Effective| ConfigRow {
+            key: setting.key.to_owned(),
+            value: setting.value.clone(),
+            default: setting.default.clone(),
+            changeable: setting.change.changeable() == "yes",
+        };
+        loaded.settings.iter().map(row).collect()
+    }
+}
