@@ -69,17 +69,6 @@ fn cache() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache"), PathBuf::from)
 }
 
-/// A new folder for one server, readable by every user. Whoever asks removes it.
-fn scratch_folder(name: &str) -> PathBuf {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let unique = NEXT.fetch_add(1, Ordering::Relaxed);
-    let folder = std::env::temp_dir().join(format!("{name}-{}-{unique}", std::process::id()));
-    let _leftover_of_another_process = std::fs::remove_dir_all(&folder);
-    std::fs::create_dir(&folder).unwrap();
-    std::fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    folder
-}
-
 /// A command that runs as the `postgres` user where the tests run as root: neither PostgreSQL nor PgBouncer
 /// accepts to be root.
 fn unprivileged(program: impl AsRef<std::ffi::OsStr>) -> std::process::Command {

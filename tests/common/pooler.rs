@@ -13,9 +13,8 @@ use tokio_postgres::{Client, Config};
 use super::config::PgweirBuilder;
 use super::postgres::{Postgres, connect, password_of};
 use super::raw::Raw;
-use super::{
-    block_until, free_port, give_to_unprivileged, kill, run, scratch_folder, unprivileged, until, watchdog,
-};
+use super::watchdog::{self, Scratch};
+use super::{block_until, free_port, give_to_unprivileged, kill, run, unprivileged, until};
 
 /// A running pooler. It is killed when dropped; its log is shown when the test fails.
 ///
@@ -25,7 +24,7 @@ use super::{
 pub struct Pgweir {
     process: Child,
     status: Option<ExitStatus>,
-    folder: PathBuf,
+    folder: Scratch,
     file: PathBuf,
     port: u16,
     log: Log,
@@ -67,14 +66,14 @@ impl Pgweir {
         text: impl FnOnce(u16, &Path) -> String,
         add_files: impl FnOnce(&Path),
     ) -> Self {
-        let folder = scratch_folder("pgweir-test");
+        let folder = Scratch::new("pgweir-test");
         let port = free_port();
         let file = folder.join(name);
         std::fs::write(&file, text(port, &folder)).unwrap();
         add_files(&folder);
         give_to_unprivileged(&folder);
         let mut process = command(&file).spawn().unwrap();
-        watchdog::watch(process.id(), &folder);
+        watchdog::watch(process.id());
         let log = Log::default();
         log.follow(process.stdout.take().unwrap());
         log.follow(process.stderr.take().unwrap());
@@ -195,8 +194,7 @@ impl Drop for Pgweir {
             self.process.kill().unwrap();
             self.process.wait().unwrap();
         }
-        watchdog::forget(self.process.id(), &self.folder);
-        let _nobody_left_to_tell = std::fs::remove_dir_all(&self.folder);
+        watchdog::forget(self.process.id());
         if std::thread::panicking() {
             eprintln!("---- log of the pooler ----\n{}", self.log());
         }

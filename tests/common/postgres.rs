@@ -9,9 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio_postgres::{Client, Config, NoTls};
 
-use super::{
-    block_until, cache, free_port, give_to_unprivileged, kill, run, scratch_folder, unprivileged, watchdog,
-};
+use super::watchdog::{self, Scratch};
+use super::{block_until, cache, free_port, give_to_unprivileged, kill, run, unprivileged};
 
 /// The roles of every cluster, with their passwords; each has its own method in [`HBA`].
 pub const ROLES: [(&str, &str); 4] =
@@ -52,7 +51,7 @@ const SETTINGS: [(&str, &str); 9] = [
 #[derive(Debug)]
 pub struct Postgres {
     installation: Installation,
-    folder: PathBuf,
+    folder: Scratch,
     port: u16,
     process: Option<Child>,
 }
@@ -136,7 +135,7 @@ impl Postgres {
         if let Some(mut process) = self.process.take() {
             kill(process.id(), "QUIT");
             process.wait().unwrap();
-            watchdog::forget(process.id(), &self.folder);
+            watchdog::forget(process.id());
         }
     }
 
@@ -155,7 +154,6 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.stop();
-        let _nobody_left_to_tell = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -192,7 +190,7 @@ impl PostgresBuilder {
     /// Starts it and waits until it takes connections.
     pub fn start(self) -> Postgres {
         let installation = Installation::find(self.major.as_deref());
-        let folder = scratch_folder("pgweir-pg");
+        let folder = Scratch::new("pgweir-pg");
         let port = free_port();
         run(Command::new("cp").arg("-a").arg(installation.template()).arg(folder.join("data")));
         std::fs::write(folder.join("data/pg_hba.conf"), &self.hba).unwrap();
@@ -249,7 +247,7 @@ impl Installation {
     fn template(&self) -> PathBuf {
         let finished = cache().join("clusters").join(format!("{}-r{TEMPLATE_REVISION}", self.version));
         if !finished.exists() {
-            let scratch = scratch_folder("pgweir-initdb");
+            let scratch = Scratch::new("pgweir-initdb");
             self.initialise(&scratch);
             std::fs::create_dir_all(finished.parent().unwrap()).unwrap();
             let copy = finished.with_extension(std::process::id().to_string());
@@ -258,7 +256,6 @@ impl Installation {
             if std::fs::rename(&copy, &finished).is_err() {
                 std::fs::remove_dir_all(&copy).unwrap();
             }
-            std::fs::remove_dir_all(&scratch).unwrap();
         }
         finished
     }
@@ -284,7 +281,7 @@ impl Installation {
         command.arg("-D").arg(folder.join("data")).stdin(Stdio::null());
         command.stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
         let mut process = command.spawn().unwrap();
-        watchdog::watch(process.id(), folder);
+        watchdog::watch(process.id());
         block_until("start of PostgreSQL", || {
             if let Some(status) = process.try_wait().unwrap() {
                 let log = std::fs::read_to_string(folder.join("log")).unwrap();
