@@ -23,7 +23,7 @@ pub use config::PgweirBuilder;
 pub use fake::{FakeConnection, FakeServer, Opening};
 pub use pooler::Pgweir;
 pub use postgres::{Postgres, PostgresBuilder};
-pub use raw::{Message, Raw};
+pub use raw::{Message, Raw, patiently};
 pub use rival::Rival;
 
 /// How long anything may take before a test gives up. Only a broken build ever waits for so long.

@@ -286,7 +286,8 @@ pub(super) async fn read_message(stream: &mut (impl AsyncRead + Unpin)) -> Optio
     Some(Message { tag, body })
 }
 
-pub(super) async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
+/// Gives up with a panic after [`PATIENCE`]: for what has no deadline of its own, a driver's calls for one.
+pub async fn patiently<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("no {what} within {PATIENCE:?}"))
 }
 
