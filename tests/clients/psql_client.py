@@ -92,7 +92,8 @@ def copy_in_and_out():
 
 @case
 def a_copy_with_bad_data():
-    code, _, text = same("-c", "CREATE TEMP TABLE t (a int)", "-c", "\\copy t FROM STDIN", stdin="1\nx\n\\.\n")
+    psql("-c", "CREATE TABLE psql_bad_data (a int)")
+    code, _, text = same("-c", "\\copy psql_bad_data FROM STDIN", stdin="1\nx\n\\.\n")
     assert code == 1 and "invalid input syntax" in text
 
 

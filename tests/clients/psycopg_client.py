@@ -209,8 +209,8 @@ def pipeline():
 def pipeline_of_many():
     with connect(autocommit=True) as connection:
         with connection.pipeline(), connection.cursor() as cursor:
-            cursor.execute("CREATE TEMP TABLE IF NOT EXISTS py_pipeline (a int)")
             cursor.execute("BEGIN")
+            cursor.execute("CREATE TEMP TABLE py_pipeline (a int) ON COMMIT DROP")
             cursor.executemany("INSERT INTO py_pipeline VALUES (%s)", [(number,) for number in range(1000)])
             cursor.execute("SELECT count(*) FROM py_pipeline")
             found = cursor.fetchone()
