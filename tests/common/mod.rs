@@ -8,6 +8,7 @@
 pub mod config;
 pub mod fake;
 pub mod frontend;
+mod installation;
 pub mod pooler;
 pub mod postgres;
 pub mod raw;
