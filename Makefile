@@ -1,0 +1,56 @@
+# `make test` is what continuous integration runs.
+
+CARGO ?= cargo
+CACHE ?= $(or $(PGWEIR_CACHE),.cache)
+export PGWEIR_CACHE := $(abspath $(CACHE))
+# The majors that the core tests run on, beside the one that all tests run on.
+MAJORS ?= 14 15 16 17 18
+
+.PHONY: help setup build check fmt test test-cargo test-majors test-clients demo bench fuzz clean
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## Install what the tests need, where it is missing
+	scripts/debian.sh
+	scripts/postgres.sh $(MAJORS)
+	scripts/drivers.sh
+
+build: ## Build the release binary
+	$(CARGO) build --release
+
+check: ## Format and lints
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+fmt: ## Format the sources
+	$(CARGO) fmt
+
+test: setup check test-cargo test-majors build test-clients ## Everything
+
+test-cargo: ## All cargo tests, on Debian's PostgreSQL
+	$(CARGO) test
+
+test-majors: ## The core tests on each PostgreSQL major
+	@for major in $(MAJORS); do \
+	    echo "== PostgreSQL $$major"; \
+	    PGWEIR_TEST_PG=$$major $(CARGO) test --test core || exit 1; \
+	done
+
+test-clients: build ## psql, pgbench and the drivers of other languages
+	tests/clients/run
+
+demo: build ## A PostgreSQL, a pooler, and a taste of both
+	$(CARGO) run --release -- demo
+
+bench: build ## Compare with PgBouncer
+	benches/run
+
+fuzz: ## Fuzz the parsers shortly (needs cargo-fuzz and a nightly toolchain)
+	@for target in $$($(CARGO) fuzz list); do \
+	    $(CARGO) fuzz run $$target -- -max_total_time=$(or $(SECONDS),30) || exit 1; \
+	done
+
+clean: ## Remove what was built, and the cache
+	$(CARGO) clean
+	rm -rf .cache tests/clients/node_modules

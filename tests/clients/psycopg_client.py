@@ -1,0 +1,289 @@
+"""psycopg 3 with its default settings.
+
+psycopg prepares a statement after its fifth use; such a session keeps its server, so the cases with more clients
+than servers stay below that, and those that go above it close their connection.
+"""
+
+import datetime
+import decimal
+import threading
+import uuid
+
+import psycopg
+from psycopg import errors
+
+from cases import POOL_SIZE, case, main
+
+
+def connect(**settings):
+    """The address and the password come from the environment."""
+    return psycopg.connect("", **settings)
+
+
+def expect_error(kind, function):
+    """Runs the function, which must fail in this way."""
+    try:
+        function()
+    except kind as error:
+        return error
+    raise AssertionError(f"no {kind.__name__}")
+
+
+def in_threads(count, function):
+    """Runs the function in that many threads, and raises what any of them raised."""
+    failures = []
+
+    def guarded(number):
+        try:
+            function(number)
+        except Exception as error:  # pylint: disable=broad-except
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(number,), daemon=True) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive(), "a client hangs"
+    if failures:
+        raise failures[0]
+
+
+@case
+def connects_and_knows_the_server():
+    with connect() as connection:
+        assert connection.info.server_version >= 140000
+        assert connection.info.parameter_status("client_encoding") == "UTF8"
+        assert connection.info.parameter_status("server_version")
+        assert connection.execute("SELECT current_user, current_database()").fetchone() == ("weir", "weir")
+
+
+@case
+def typed_parameters():
+    values = (
+        42,
+        2**40,
+        "hé'\\",
+        1.5,
+        True,
+        None,
+        decimal.Decimal("12345.678901"),
+        datetime.datetime(2024, 2, 29, 12, 30, tzinfo=datetime.timezone.utc),
+        datetime.date(1999, 12, 31),
+        uuid.UUID("12345678-1234-5678-1234-567812345678"),
+        b"\x00\x01\xff",
+        [1, 2, 3],
+    )
+    casts = "int, bigint, text, float8, bool, text, numeric, timestamptz, date, uuid, bytea, int[]".split(", ")
+    sql = "SELECT " + ", ".join(f"%s::{cast}" for cast in casts)
+    with connect() as connection:
+        assert connection.execute(sql, values).fetchone() == values
+
+
+@case
+def binary_results():
+    with connect() as connection:
+        row = connection.execute("SELECT %b::int8, %b::bytea", (7, b"\xff\x00"), binary=True).fetchone()
+        assert row == (7, b"\xff\x00")
+
+
+@case
+def an_error_and_life_after_it():
+    with connect(autocommit=True) as connection:
+        error = expect_error(errors.DivisionByZero, lambda: connection.execute("SELECT 1/%s", (0,)))
+        assert error.sqlstate == "22012"
+        error = expect_error(errors.UndefinedTable, lambda: connection.execute("SELECT * FROM nowhere"))
+        assert "nowhere" in error.diag.message_primary and error.diag.statement_position == "15"
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+@case
+def a_failed_transaction_rolls_back():
+    with connect() as connection:
+        connection.execute("SELECT 1")
+        expect_error(errors.DivisionByZero, lambda: connection.execute("SELECT 1/0"))
+        expect_error(errors.InFailedSqlTransaction, lambda: connection.execute("SELECT 1"))
+        connection.rollback()
+        assert connection.execute("SELECT 2").fetchone() == (2,)
+
+
+@case
+def savepoints():
+    with connect(autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS py_savepoints")
+        connection.execute("CREATE TABLE py_savepoints (a int)")
+        with connection.transaction():
+            connection.execute("INSERT INTO py_savepoints VALUES (1)")
+            try:
+                with connection.transaction():
+                    connection.execute("INSERT INTO py_savepoints VALUES (2)")
+                    raise psycopg.Rollback()
+            except psycopg.Rollback:
+                pass
+            with connection.transaction():
+                connection.execute("INSERT INTO py_savepoints VALUES (3)")
+        rows = connection.execute("SELECT a FROM py_savepoints ORDER BY a").fetchall()
+        assert rows == [(1,), (3,)], rows
+
+
+@case
+def copy_in_and_out():
+    rows = [(number, f"row\t{number}\n", None if number % 3 else b"\x00\xff") for number in range(5000)]
+    with connect() as connection:
+        connection.execute("CREATE TEMP TABLE py_copy (a int, b text, c bytea) ON COMMIT DROP")
+        with connection.cursor().copy("COPY py_copy FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        with connection.cursor().copy("COPY (SELECT * FROM py_copy ORDER BY a) TO STDOUT") as copy:
+            copy.set_types(["int4", "text", "bytea"])
+            assert list(copy.rows()) == rows
+
+
+@case
+def a_copy_that_fails():
+    with connect(autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS py_copy_fails")
+        connection.execute("CREATE TABLE py_copy_fails (a int)")
+
+        def bad_data():
+            with connection.cursor().copy("COPY py_copy_fails FROM STDIN") as copy:
+                copy.write("1\nx\n2\n")
+
+        expect_error(errors.InvalidTextRepresentation, bad_data)
+
+        def client_gives_up():
+            with connection.cursor().copy("COPY py_copy_fails FROM STDIN") as copy:
+                copy.write("1\n")
+                raise ZeroDivisionError
+
+        expect_error(ZeroDivisionError, client_gives_up)
+        assert connection.execute("SELECT count(*) FROM py_copy_fails").fetchone() == (0,)
+
+
+@case
+def large_values():
+    with connect() as connection:
+        text, blob = "weir" * 1_000_000, bytes(range(256)) * 8192
+        assert connection.execute("SELECT %s::text, %s::bytea", (text, blob)).fetchone() == (text, blob)
+
+
+@case
+def notices():
+    with connect() as connection:
+        seen = []
+        connection.add_notice_handler(lambda notice: seen.append((notice.severity, notice.message_primary)))
+        connection.execute("DO $$ BEGIN RAISE NOTICE 'one'; RAISE WARNING 'two'; END $$")
+        assert seen == [("NOTICE", "one"), ("WARNING", "two")], seen
+
+
+@case
+def server_side_cursor():
+    with connect() as connection, connection.cursor(name="numbers") as cursor:
+        cursor.itersize = 100
+        cursor.execute("SELECT generate_series(1, 1000)")
+        assert sum(row[0] for row in cursor) == 500500
+
+
+@case
+def cancellation():
+    with connect(autocommit=True) as connection:
+        timer = threading.Timer(0.3, connection.cancel)
+        timer.start()
+        expect_error(errors.QueryCanceled, lambda: connection.execute("SELECT pg_sleep(600)"))
+        timer.join()
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+@case
+def pipeline():
+    with connect() as connection:
+        with connection.pipeline() as pipe:
+            cursors = [connection.execute("SELECT %s::int", (number,)) for number in range(3)]
+            pipe.sync()
+            assert [cursor.fetchone()[0] for cursor in cursors] == [0, 1, 2]
+            more = connection.execute("SELECT 'after the sync'")
+        assert more.fetchone() == ("after the sync",)
+
+
+@case
+def pipeline_of_many():
+    with connect(autocommit=True) as connection:
+        with connection.pipeline(), connection.cursor() as cursor:
+            cursor.execute("BEGIN")
+            cursor.execute("CREATE TEMP TABLE py_pipeline (a int) ON COMMIT DROP")
+            cursor.executemany("INSERT INTO py_pipeline VALUES (%s)", [(number,) for number in range(1000)])
+            cursor.execute("SELECT count(*) FROM py_pipeline")
+            found = cursor.fetchone()
+            cursor.execute("COMMIT")
+        assert found == (1000,), found
+
+
+@case
+def pipeline_with_an_error():
+    with connect(autocommit=True) as connection:
+        with connection.pipeline() as pipe:
+            good = connection.execute("SELECT 1")
+            bad = connection.execute("SELECT 1/%s", (0,))
+            skipped = connection.execute("SELECT 3")
+            expect_error(errors.DivisionByZero, pipe.sync)
+            expect_error(errors.DivisionByZero, bad.fetchone) if bad.description else None
+            assert good.fetchone() == (1,)
+            expect_error(psycopg.Error, skipped.fetchone)
+            assert connection.execute("SELECT 4").fetchone() == (4,)
+        assert connection.execute("SELECT 5").fetchone() == (5,)
+
+
+@case
+def a_statement_prepared_and_used_in_many_transactions():
+    def client(number):
+        with connect() as connection:
+            for turn in range(40):
+                row = connection.execute("SELECT %s::int, %s::int", (number, turn), prepare=True).fetchone()
+                assert row == (number, turn)
+                connection.commit()
+
+    in_threads(POOL_SIZE - 1, client)
+
+
+@case
+def more_clients_than_servers():
+    with connect(autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS py_many")
+        connection.execute("CREATE TABLE py_many (client int, turn int)")
+
+    def client(number):
+        with connect(prepare_threshold=None) as connection:
+            for turn in range(20):
+                connection.execute("INSERT INTO py_many VALUES (%s, %s)", (number, turn))
+                found = connection.execute("SELECT count(*) FROM py_many WHERE client = %s", (number,)).fetchone()
+                assert found == (turn + 1,), found
+                connection.commit()
+
+    in_threads(POOL_SIZE * 4, client)
+    with connect() as connection:
+        assert connection.execute("SELECT count(*) FROM py_many").fetchone() == (POOL_SIZE * 4 * 20,)
+
+
+@case
+def more_clients_than_servers_with_default_settings():
+    def client(number):
+        with connect() as connection:
+            for turn in range(4):
+                assert connection.execute("SELECT %s::int * 100 + %s", (number, turn)).fetchone()[0] == number * 100 + turn
+                connection.rollback()
+
+    in_threads(POOL_SIZE * 4, client)
+
+
+@case
+def settings_stay_with_their_client():
+    """A setting of one client is not seen by another."""
+    with connect(application_name="first") as first, connect(application_name="second") as second:
+        for _ in range(3):
+            assert first.execute("SHOW application_name").fetchone() == ("first",)
+            first.commit()
+            assert second.execute("SHOW application_name").fetchone() == ("second",)
+            second.commit()
+
+
+main()
