@@ -201,6 +201,8 @@ pool_mode = transaction
 default_pool_size = {POOL_SIZE}
 max_client_conn = 1000
 query_wait_timeout = 120
+log_connections = 0
+log_disconnections = 0
 ignore_startup_parameters = extra_float_digits
 """
         )
