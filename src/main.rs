@@ -44,7 +44,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no failure; a wrong call is 1, as PgBouncer has it.
+            let _nowhere_to_print = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
     let result = match (cli.command, cli.serve) {
         (Some(Command::Check { file }), _) => check(&file),
         (Some(Command::Convert { file }), _) => {

@@ -1,6 +1,5 @@
 //! The console's side of the protocol. What its commands mean is for whoever implements [`Console`].
 
-use super::client::Admission;
 use super::{FAREWELL, Service};
 use crate::config::Config;
 use crate::net::{Broken, Dialogue};
@@ -55,7 +54,6 @@ pub(super) struct Visitor {
     pub(super) peer: Peer,
     pub(super) user: String,
     pub(super) role: Role,
-    pub(super) _admission: Admission,
 }
 
 /// Writes what a client of the console is told at its login.
