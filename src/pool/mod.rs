@@ -25,7 +25,7 @@ use crate::server::{DialError, Parameters};
 use crate::stats::{Gauge, Peer, Roll, ServerRecord, ServerState, Traffic, micros};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use health::Health;
-use member::Member;
+use member::Held;
 use rack::{Preference, Rack, TicketInHand};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -266,7 +266,7 @@ impl<C: Connector> Pool<C> {
     fn admit_to_client(
         self: &Arc<Self>,
         ticket: TicketInHand,
-        member: Member<C::Server>,
+        member: Held<C::Server>,
     ) -> Option<Checkout<C>> {
         let sound = member.server.is_quiet() && member.generation == self.generation.load(Ordering::Acquire);
         let checkout = Checkout::new(Arc::clone(self), ticket, member);
@@ -293,8 +293,8 @@ impl<C: Connector> Pool<C> {
     fn put_back(
         &self,
         ticket: TicketInHand,
-        mut member: Member<C::Server>,
-    ) -> Option<(TicketInHand, Member<C::Server>)> {
+        mut member: Held<C::Server>,
+    ) -> Option<(TicketInHand, Held<C::Server>)> {
         let now = Instant::now();
         let outdated = member.generation != self.generation.load(Ordering::Acquire);
         if outdated || member.is_expired(now) || self.quotas.are_exceeded() {
@@ -307,7 +307,7 @@ impl<C: Connector> Pool<C> {
     }
 
     /// Ends a server; its seat is free when the backend is gone, and then the keeper looks whether somebody waits.
-    fn close(&self, member: Member<C::Server>) {
+    fn close(&self, member: Held<C::Server>) {
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(member.close());
         }
