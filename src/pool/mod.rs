@@ -203,6 +203,12 @@ impl<C: Connector> Pool<C> {
         (waiting.len(), oldest.unwrap_or_default())
     }
 
+    /// Why the last dial failed, when it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<Arc<DialError>> {
+        self.health().error()
+    }
+
     /// Takes an idle server, if there is one that nobody waits for.
     pub fn try_checkout(self: &Arc<Self>) -> Option<Checkout<C>> {
         loop {
