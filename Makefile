@@ -41,7 +41,7 @@ test-clients: build ## psql, pgbench and the drivers of other languages
 	tests/clients/run
 
 demo: build ## A PostgreSQL, a pooler, and a taste of both
-	$(CARGO) run --release -- demo
+	CARGO="$(CARGO)" scripts/demo.sh $(DEMO)
 
 bench: build ## Compare with PgBouncer
 	benches/run
