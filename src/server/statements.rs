@@ -155,11 +155,9 @@ impl Statements {
                 self.local = self.local.saturating_sub(1);
             }
             Request::ParseRefused { id, .. } => self.doubt(id),
-            Request::Evict(id) => {
-                // Unless it came back behind the Close that has been answered now.
-                if self.held.get(&id).is_some_and(|held| held.hold == Hold::Doubtful) {
-                    self.held.remove(&id);
-                }
+            // Unless it came back behind the Close that has been answered now.
+            Request::Evict(id) if self.held.get(&id).is_some_and(|held| held.hold == Hold::Doubtful) => {
+                self.held.remove(&id);
             }
             // A simple query replaces the unnamed statement by none.
             Request::CloseUnnamed | Request::Query | Request::Deallocate(_) | Request::Tolerated => {

@@ -109,7 +109,7 @@ pub(super) fn describe(link: &mut Link, limit: usize, name: &[u8]) -> Result<Opt
     let mut bytes = BytesMut::new();
     let replaces = HEADER + 1 + name.len() + 1;
     let Some(statement) = link.server.state.statements.names.get(name).cloned() else {
-        return hide(link, name, |out, name| put_describe(out, name), replaces);
+        return hide(link, name, put_describe, replaces);
     };
     ensure(link, limit, &mut bytes, &statement)?;
     put_describe(&mut bytes, &server_name(&statement))?;

@@ -89,7 +89,11 @@ impl Session {
     }
 
     async fn live(&mut self) -> Departure {
-        poll_fn(|cx| Poll::Ready(self.client.listen(cx.waker()))).await;
+        poll_fn(|cx| {
+            self.client.listen(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
         loop {
             if let Err(departure) = self.idle().await {
                 return departure;
@@ -173,23 +177,23 @@ impl Session {
         self.client.record.requested_at(unix_micros());
         self.client.wait_in_line();
         let pool = Arc::clone(&self.pool);
-        let waited: Result<Wait, Departure> = {
+        let waited: Result<Option<Result<ServerCheckout, Refusal>>, Departure> = {
             let mut checkout = std::pin::pin!(pool.checkout());
             poll_fn(|cx| {
                 self.heed_orders()?;
                 if self.client.take_order(Order::Cancel) {
-                    return Poll::Ready(Ok(Wait::Cancelled));
+                    return Poll::Ready(Ok(None)); // it was cancelled
                 }
                 while self.poll_read(cx)?.is_ready() {}
-                checkout.as_mut().poll(cx).map(|result| Ok(Wait::Over(result)))
+                checkout.as_mut().poll(cx).map(|result| Ok(Some(result)))
             })
             .await
         };
         self.client.unlink();
         match waited? {
-            Wait::Over(Ok(server)) => Ok(Some(server)),
-            Wait::Over(Err(refusal)) => Err(departure::refused(&refusal, &describe(&self.pool))),
-            Wait::Cancelled => {
+            Some(Ok(server)) => Ok(Some(server)),
+            Some(Err(refusal)) => Err(departure::refused(&refusal, &describe(&self.pool))),
+            None => {
                 let report =
                     Report::error(sqlstate::QUERY_CANCELED, "canceling statement due to user request");
                 self.intake.refuse(&mut self.up, &mut self.down, &report);
@@ -296,12 +300,6 @@ impl Session {
         }
         let _closed_or_gone = timeout(FAREWELL, self.stream.shutdown()).await;
     }
-}
-
-/// How a wait ended.
-enum Wait {
-    Over(Result<ServerCheckout, Refusal>),
-    Cancelled,
 }
 
 pub(super) fn departure_of_kill() -> Departure {
