@@ -46,9 +46,11 @@ demo: build ## A PostgreSQL, a pooler, and a taste of both
 bench: build ## Compare with PgBouncer
 	benches/run
 
-fuzz: ## Fuzz the parsers shortly (needs cargo-fuzz and a nightly toolchain)
-	@for target in $$($(CARGO) fuzz list); do \
-	    $(CARGO) fuzz run $$target -- -max_total_time=$(or $(SECONDS),30) || exit 1; \
+fuzz: ## Fuzz each parser shortly (needs cargo-fuzz and a nightly toolchain)
+	@for target in $$($(CARGO) +nightly fuzz list); do \
+	    mkdir -p fuzz/corpus/$$target; \
+	    $(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/corpus-seed/$$target \
+	        -- -max_total_time=$(or $(SECONDS),30) || exit 1; \
 	done
 
 clean: ## Remove what was built, and the cache
