@@ -14,8 +14,11 @@ use pgweir::wire::{
 };
 use std::path::PathBuf;
 
+/// Takes any bytes; panics when something does not hold.
+pub type Target = fn(&[u8]);
+
 /// Each target by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("frontend_stream", frontend_stream),
     ("startup_packet", startup_packet),
     ("options", options),
