@@ -13,6 +13,7 @@ use common::{Pgweir, PgweirBuilder, Postgres, Raw, Rival, frontend, patiently};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::task::JoinSet;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 fn pooler() -> PgweirBuilder {
@@ -106,6 +107,51 @@ async fn an_empty_query_and_large_values() {
     assert!(row.get::<_, &str>(0) == large);
     assert_eq!(row.get::<_, i32>(1), 5_000_000);
     client.batch_execute("").await.unwrap();
+}
+
+/// A client that does not read stops its server, and loses nothing by it.
+#[tokio::test]
+async fn a_slow_reader_gets_all_of_a_large_result() {
+    let (pooler, database) = pooler_of_fresh_database(1).await;
+    let mut raw = Raw::login(pooler.port(), "weir", "weir", &database).await;
+    raw.write(&frontend::query("SELECT repeat('weir', 250000) FROM generate_series(1, 60)")).await;
+    let blocked = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND wait_event = 'ClientWrite'";
+    seen(blocked, &[&database]).await;
+    let answer = raw.read_until_ready().await;
+    let rows: Vec<_> = answer.iter().filter(|message| message.tag == b'D').collect();
+    assert_eq!(rows.len(), 60);
+    assert!(rows.iter().all(|row| row.body.len() == 1_000_006));
+    assert_eq!(raw.value("SELECT 'after'").await.as_deref(), Some("after"));
+}
+
+/// A server that does not read stops its client, and loses nothing by it.
+#[tokio::test]
+async fn a_slow_server_gets_all_of_a_large_copy() {
+    const CHUNKS: usize = 300;
+    let (pooler, database) = pooler_of_fresh_database(1).await;
+    let locker = Postgres::shared().connect("weir", &database).await;
+    locker.batch_execute("CREATE TABLE t (a text)").await.unwrap();
+    // The copy waits for the lock, and so the server reads no more.
+    locker.batch_execute("BEGIN; LOCK TABLE t IN SHARE MODE").await.unwrap();
+    let mut raw = Raw::login(pooler.port(), "weir", "weir", &database).await;
+    let chunk = frontend::copy_data(&[&[b'x'; 99_999][..], b"\n"].concat());
+    let unlock = async {
+        seen(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock'",
+            &[&database],
+        )
+        .await;
+        locker.batch_execute("COMMIT").await.unwrap();
+    };
+    let copy = async {
+        raw.write(
+            &[frontend::query("COPY t FROM STDIN"), chunk.repeat(CHUNKS), frontend::copy_done()].concat(),
+        )
+        .await;
+        raw.read_until_ready().await
+    };
+    let ((), answer) = tokio::join!(unlock, copy);
+    assert_eq!(answer[answer.len() - 2].text(), format!("COPY {CHUNKS}"));
 }
 
 /// More clients than servers: each sees its own transactions only, and the limit holds at each look.
@@ -344,11 +390,16 @@ async fn text(client: &Client, sql: &str) -> String {
 
 /// Waits until the server is busy with `sql` in `database`.
 async fn running(database: &str, sql: &str) {
-    let looker = Postgres::shared().connect("postgres", "postgres").await;
     let look = "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND query = $2 AND state = 'active'";
+    seen(look, &[&database, &sql]).await;
+}
+
+/// Waits until a query of the server's own views counts something.
+async fn seen(look: &str, parameters: &[&(dyn ToSql + Sync)]) {
+    let looker = Postgres::shared().connect("postgres", "postgres").await;
     let deadline = tokio::time::Instant::now() + common::PATIENCE;
-    while looker.query_one(look, &[&database, &sql]).await.unwrap().get::<_, i64>(0) == 0 {
-        assert!(tokio::time::Instant::now() < deadline, "{sql} does not run");
+    while looker.query_one(look, parameters).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(tokio::time::Instant::now() < deadline, "never so: {look}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

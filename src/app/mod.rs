@@ -109,6 +109,7 @@ fn assemble(loaded: Loaded, secrets: Secrets, workers: &Workers) -> (Arc<App>, A
             logins: Gauge::default(),
             traffic: Traffic::default(),
             adopted: crate::session::Adopted::default(),
+            interner: Arc::default(),
             console: Arc::clone(&console) as Arc<dyn crate::session::Console>,
         });
         App::new(service, console, loaded)

@@ -151,6 +151,8 @@ pub struct PoolDefaults {
     pub server_reset_query: String,
     /// Hand out the server that is idle longest instead of the one used last.
     pub server_round_robin: bool,
+    /// Named prepared statements that a server holds; 0 lets them through as they are.
+    pub max_prepared_statements: u32,
     /// Folder of PostgreSQL's Unix socket for a database without a host.
     pub unix_socket_dir: Option<PathBuf>,
 }
@@ -320,6 +322,8 @@ pub struct PoolSettings {
     pub server_reset_query: String,
     /// See [`PoolDefaults::server_round_robin`].
     pub server_round_robin: bool,
+    /// See [`PoolDefaults::max_prepared_statements`].
+    pub max_prepared_statements: u32,
 }
 
 impl Config {
@@ -362,6 +366,7 @@ impl Config {
                 .unwrap_or(defaults.query_wait_timeout),
             server_reset_query: defaults.server_reset_query.clone(),
             server_round_robin: defaults.server_round_robin,
+            max_prepared_statements: defaults.max_prepared_statements,
         })
     }
 

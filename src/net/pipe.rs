@@ -51,6 +51,14 @@ impl Pipe {
         self.passed += count.min(self.fresh().len());
     }
 
+    /// Lets the next `count` fresh bytes go out with another first byte.
+    pub fn pass_as(&mut self, count: usize, first: u8) {
+        if let Some(byte) = self.buffer.bytes_mut().get_mut(self.passed) {
+            *byte = first;
+        }
+        self.pass(count);
+    }
+
     /// Takes the next `count` fresh bytes out of the stream.
     pub fn drop_fresh(&mut self, count: usize) {
         self.stage_passed();

@@ -153,11 +153,11 @@ impl Server {
         let mut out = BytesMut::new();
         if self.state.pending.takes_copy_data() {
             frontend::put_copy_fail(&mut out, "client disconnected")?;
-            self.state.pending.sent(Origin::Pooler, Request::CopyEnd);
+            self.state.sent(Origin::Pooler, Request::CopyEnd);
         }
         if self.state.pending.awaits_sync() {
             out.extend_from_slice(&SYNC);
-            self.state.pending.sent(Origin::Pooler, Request::Sync);
+            self.state.sent(Origin::Pooler, Request::Sync);
         }
         self.exchange(&out).await.map(|_refusal| ())
     }
@@ -170,7 +170,7 @@ impl Server {
     pub async fn query(&mut self, sql: &str) -> Result<(), QueryError> {
         let mut out = BytesMut::new();
         frontend::put_query(&mut out, sql).map_err(Unclean::from)?;
-        self.state.pending.sent(Origin::Pooler, Request::Query);
+        self.state.sent(Origin::Pooler, Request::Query);
         match timeout(PATIENCE, self.exchange(&out)).await.map_err(|_| Unclean::TooLate)?? {
             Some(report) => Err(QueryError::Refused(report)),
             None => Ok(()),

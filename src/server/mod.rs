@@ -2,6 +2,7 @@
 
 mod cancel;
 mod clean;
+mod interner;
 mod login;
 mod pending;
 mod settings;
@@ -10,10 +11,11 @@ mod understanding;
 
 pub use cancel::{CancelHandle, Cancelling};
 pub use clean::{Clean, QueryError, Unclean};
+pub use interner::{Interner, NOBODY, PREFIX, PROBE, Statement};
 pub use login::{DialError, Target, dial};
-pub use pending::{Origin, Pending, Request, Surprise};
+pub use pending::{Delivery, Origin, Pending, Request, Surprise};
 pub use settings::{Parameters, Settings, is_setting_name};
-pub use statements::{Statements, Unnamed};
+pub use statements::{Names, Presence, Statements, Unnamed};
 pub use understanding::{Event, Health, Understanding};
 
 use crate::net::{Pipe, Stream};
@@ -131,30 +133,48 @@ impl Server {
     /// Judges all messages that are here.
     fn digest(&mut self, events: &mut impl FnMut(Event, &Understanding)) -> Result<(), ServerFault> {
         loop {
-            let (taken, audience) = match self.hearing.next(self.input.fresh(), MAX_MESSAGE)? {
+            let (taken, delivery) = match self.hearing.next(self.input.fresh(), MAX_MESSAGE)? {
                 Piece::Nothing | Piece::Rest(0) => return Ok(()),
                 Piece::Rest(count) => {
                     self.hearing.take_rest(count);
-                    (count, self.rest)
+                    (count, Delivery::from(self.rest))
                 }
                 Piece::Whole { tag, body } => {
-                    let audience = self.state.hear(tag, body, events)?;
-                    (HEADER + body.len(), audience)
+                    let delivery = self.state.hear(tag, body, events)?;
+                    (HEADER + body.len(), delivery)
                 }
                 Piece::Head { tag, .. } if Understanding::wants_whole(tag) && !self.input.is_stuffed() => {
                     return Ok(());
                 }
                 Piece::Head { tag, body, size } => {
                     let taken = HEADER + body.len();
-                    self.rest = self.state.hear_head(tag, body, events)?;
+                    // Only a message that is here as a whole can be changed.
+                    self.rest = match self.state.hear_head(tag, body, events)? {
+                        Delivery::Pooler | Delivery::Tolerated => Origin::Pooler,
+                        _ => Origin::Client,
+                    };
                     self.hearing.take_head(size, taken);
-                    (taken, self.rest)
+                    (taken, Delivery::from(self.rest))
                 }
             };
-            match audience {
-                Origin::Client => self.input.pass(taken),
-                Origin::Pooler => self.input.drop_fresh(taken),
+            self.deliver(taken, &delivery);
+        }
+    }
+
+    fn deliver(&mut self, taken: usize, delivery: &Delivery) {
+        match delivery {
+            Delivery::Client => self.input.pass(taken),
+            Delivery::ClientAs(tag) => self.input.pass_as(taken, *tag),
+            Delivery::ClientNamed(name) => {
+                let body = self.input.fresh().get(HEADER..taken).unwrap_or_default();
+                let renamed = interner::with_client_name(body, name);
+                self.input.drop_fresh(taken);
+                // It is as long as the message it replaces, give or take a name, and that one fitted into a block.
+                let _fits = self
+                    .input
+                    .insert(|out| crate::wire::put_message(out, b'E', |out| out.extend_from_slice(&renamed)));
             }
+            Delivery::Pooler | Delivery::Tolerated => self.input.drop_fresh(taken),
         }
     }
 

@@ -6,9 +6,12 @@
 //!
 //! <https://www.postgresql.org/docs/current/protocol-flow.html>
 
+use super::interner::Statement;
 use super::statements::Statements;
+use crate::wire::{Fields, backend, sqlstate};
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// Messages that may be under way to one server before its client is read no further. PostgreSQL keeps at most 8 kB of
 /// answers to itself, which is less than 2,000 of the shortest, so waiting for the rest never waits for ever.
@@ -29,34 +32,123 @@ pub enum Origin {
 /// A message that was sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// Parse of a named statement.
-    ParseNamed(Bytes),
+    /// Parse of a statement under its name on servers; for the client's name, or for the pooler's own use.
+    ParseNamed {
+        /// The client's name.
+        name: Option<Bytes>,
+        /// The statement.
+        statement: Arc<Statement>,
+    },
+    /// Parse of a statement that the server holds. What went out is a Close of nobody, so that the answer comes in its
+    /// place; the client gets it as a ParseComplete.
+    ParseKnown(Bytes),
+    /// Parse of a statement that the server may hold, under a name that is closed again at once.
+    ParseProbe(Bytes),
+    /// Parse of a name that the client has given already.
+    ParseRefused {
+        /// The client's name.
+        name: Bytes,
+        /// The statement that it stands for.
+        id: u64,
+    },
+    /// Parse under the client's own name, which nobody looks at.
+    ParseForeign,
     /// Parse of the unnamed statement: the whole message, unless it was too large to be kept.
     ParseUnnamed(Option<Bytes>),
     /// Bind.
     Bind,
+    /// Bind of a client's name.
+    BindNamed {
+        /// The client's name.
+        name: Bytes,
+        /// The statement.
+        id: u64,
+    },
     /// Describe.
     Describe,
+    /// Describe of a client's name.
+    DescribeNamed {
+        /// The client's name.
+        name: Bytes,
+        /// The statement.
+        id: u64,
+    },
     /// Execute.
     Execute,
-    /// Close of a named statement.
-    CloseNamed(Bytes),
+    /// Close of a client's name. The statement stays on the server for others.
+    CloseNamed {
+        /// The client's name.
+        name: Bytes,
+        /// What it stood for.
+        was: Option<Arc<Statement>>,
+    },
+    /// Close of a statement on the server.
+    Evict(u64),
     /// Close of the unnamed statement.
     CloseUnnamed,
-    /// Close of a portal.
-    ClosePortal,
+    /// Close of a portal, or of nobody.
+    Close,
     /// Flush. Nothing answers it.
     Flush,
     /// Sync.
     Sync,
     /// Query.
     Query,
+    /// DEALLOCATE of a client's name, as a simple query.
+    Deallocate(Bytes),
+    /// A Query of pgweir's own that may fail.
+    Tolerated,
     /// FunctionCall.
     FunctionCall,
     /// CopyData. Nothing answers it.
     CopyData,
     /// CopyDone or CopyFail.
     CopyEnd,
+}
+
+impl Request {
+    /// Whether it is answered by a ReadyForQuery.
+    fn ends_batch(&self) -> bool {
+        matches!(self, Self::Sync | Self::FunctionCall) || self.is_query()
+    }
+
+    fn is_query(&self) -> bool {
+        matches!(self, Self::Query | Self::Deallocate(_) | Self::Tolerated)
+    }
+
+    /// The client's name that an error about it must show.
+    fn client_name(&self) -> Option<&Bytes> {
+        match self {
+            Self::ParseNamed { name, .. } => name.as_ref(),
+            Self::BindNamed { name, .. } | Self::DescribeNamed { name, .. } => Some(name),
+            Self::ParseProbe(name) | Self::ParseRefused { name, .. } | Self::Deallocate(name) => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// What becomes of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// The client gets it.
+    Client,
+    /// The client gets it as a message of this type.
+    ClientAs(u8),
+    /// The client gets it with its own name for the statement in it.
+    ClientNamed(Bytes),
+    /// It answers pgweir itself.
+    Pooler,
+    /// It answers pgweir itself, which does not mind that it is an error.
+    Tolerated,
+}
+
+impl From<Origin> for Delivery {
+    fn from(origin: Origin) -> Self {
+        match origin {
+            Origin::Client => Self::Client,
+            Origin::Pooler => Self::Pooler,
+        }
+    }
 }
 
 /// A message of the server that nothing asked for.
@@ -129,6 +221,19 @@ impl Pending {
         self.batch != Batch::Closed
     }
 
+    /// Whether the server skips what the client sends now.
+    #[must_use]
+    pub fn is_skipping(&self) -> bool {
+        self.batch == Batch::Skipping
+    }
+
+    /// Whether all that is under way belongs to the batch that is open now: then the transaction status of the last
+    /// ReadyForQuery still holds.
+    #[must_use]
+    pub fn is_in_first_batch(&self) -> bool {
+        !self.queue.iter().any(|(_, request)| request.ends_batch())
+    }
+
     /// Whose message the server answers now; the client's when it answers none.
     #[must_use]
     pub fn audience(&self) -> Origin {
@@ -143,7 +248,7 @@ impl Pending {
     }
 
     /// Notes a message that goes to the server now.
-    pub fn sent(&mut self, origin: Origin, request: Request) {
+    pub fn sent(&mut self, origin: Origin, request: Request, statements: &mut Statements) {
         if self.batch == Batch::Skipping && request != Request::Sync {
             return; // the server reads it and drops it
         }
@@ -156,14 +261,17 @@ impl Pending {
                 _ if self.queue.is_empty() => return,
                 _ => {}
             },
-            Request::Sync | Request::Query | Request::FunctionCall => self.batch = Batch::Closed,
+            _ if request.ends_batch() => {
+                self.batch = Batch::Closed;
+                statements.end_batch();
+            }
             // What pgweir puts in front of a client's message is followed by that message.
             _ => self.batch = Batch::Open,
         }
         self.queue.push_back((origin, request));
     }
 
-    /// Takes an answer, and applies what it says to the statements that the server holds. Tells whose answer it is.
+    /// Takes an answer, and applies what it says to the statements that the server holds. Tells what becomes of it.
     ///
     /// Asynchronous messages (NoticeResponse, NotificationResponse, ParameterStatus) do not belong here.
     ///
@@ -175,34 +283,46 @@ impl Pending {
         tag: u8,
         body: &[u8],
         statements: &mut Statements,
-    ) -> Result<Origin, Surprise> {
+    ) -> Result<Delivery, Surprise> {
         let (origin, request) = self.queue.front().ok_or(Surprise(tag))?;
-        let origin = *origin;
+        let delivery = Delivery::from(*origin);
         match (tag, request) {
-            (b'1', Request::ParseNamed(_) | Request::ParseUnnamed(_))
-            | (b'2', Request::Bind)
-            | (b'3', Request::CloseNamed(_) | Request::CloseUnnamed | Request::ClosePortal)
-            | (b'n' | b'T', Request::Describe)
-            | (b'I' | b's', Request::Execute)
-            | (b'Z', Request::Sync | Request::Query | Request::FunctionCall) => self.finish(statements),
+            (b'3', Request::ParseKnown(_)) => {
+                self.finish(statements);
+                return Ok(Delivery::ClientAs(b'1'));
+            }
+            (
+                b'1',
+                Request::ParseNamed { .. }
+                | Request::ParseProbe(_)
+                | Request::ParseForeign
+                | Request::ParseRefused { .. }
+                | Request::ParseUnnamed(_),
+            )
+            | (b'2', Request::Bind | Request::BindNamed { .. })
+            | (
+                b'3',
+                Request::CloseNamed { .. } | Request::Evict(_) | Request::CloseUnnamed | Request::Close,
+            )
+            | (b'n' | b'T', Request::Describe | Request::DescribeNamed { .. })
+            | (b'I' | b's', Request::Execute) => self.finish(statements),
+            (b'Z', request) if request.ends_batch() => self.finish(statements),
             (b'C', Request::Execute) => {
-                statements.completed(body);
-                self.end_copy();
+                self.completed(body, statements);
                 self.finish(statements);
             }
-            (b'C', Request::Query) => {
-                statements.completed(body);
-                self.end_copy();
+            (b'C', Request::Deallocate(name)) => {
+                statements.names.remove(name);
             }
+            (b'C', Request::Query) => self.completed(body, statements),
+            (b'C', Request::Tolerated) | (b't', Request::Describe | Request::DescribeNamed { .. }) => {}
             (b'G', Request::Execute | Request::Query) => self.begin_copy(),
-            (b'E', _) => return Ok(self.failed(statements)),
-            (b'D' | b'H' | b'W' | b'c' | b'd', Request::Execute | Request::Query)
-            | (b'T' | b'I', Request::Query)
-            | (b't', Request::Describe)
-            | (b'V', Request::FunctionCall) => {}
+            (b'E', _) => return Ok(self.failed(Fields(body).sqlstate(), statements)),
+            (b'D' | b'H' | b'W' | b'c' | b'd', Request::Execute) | (b'V', Request::FunctionCall) => {}
+            (b'D' | b'H' | b'W' | b'c' | b'd' | b'T' | b'I', request) if request.is_query() => {}
             _ => return Err(Surprise(tag)),
         }
-        Ok(origin)
+        Ok(delivery)
     }
 
     /// The first message was answered to its end.
@@ -211,6 +331,17 @@ impl Pending {
             statements.succeeded(request);
         }
         self.drop_stray_copy_end();
+    }
+
+    /// A command of the first message is done.
+    fn completed(&mut self, body: &[u8], statements: &mut Statements) {
+        let later = self.queue.iter().filter_map(|(_, request)| match request {
+            Request::ParseNamed { name, .. } => name.as_ref(),
+            Request::ParseKnown(name) | Request::ParseProbe(name) => Some(name),
+            _ => None,
+        });
+        statements.completed(backend::command_tag(body), later);
+        self.end_copy();
     }
 
     /// CopyDone and CopyFail that no COPY took: PostgreSQL drops them without a word.
@@ -242,22 +373,44 @@ impl Pending {
 
     /// An ErrorResponse to the first message. A failed Query or Sync still gets its ReadyForQuery; a failed message of
     /// the extended protocol takes all that follow with it, up to the next Sync.
-    fn failed(&mut self, statements: &mut Statements) -> Origin {
+    fn failed(&mut self, code: Option<&str>, statements: &mut Statements) -> Delivery {
         self.end_copy();
-        let Some((origin, request)) = self.queue.front() else { return Origin::Client };
-        if matches!(request, Request::Sync | Request::Query | Request::FunctionCall) {
-            return *origin;
+        let Some((origin, request)) = self.queue.front() else { return Delivery::Client };
+        // Of the extended protocol pgweir sends only what a client's own message needs, so a failure of that is the
+        // client's.
+        let delivery = match (origin, request) {
+            (_, Request::Tolerated) => Delivery::Tolerated,
+            (Origin::Pooler, request) if request.ends_batch() => Delivery::Pooler,
+            (_, request)
+                if matches!(code, Some(sqlstate::UNDEFINED_STATEMENT | sqlstate::DUPLICATE_STATEMENT)) =>
+            {
+                request.client_name().cloned().map_or(Delivery::Client, Delivery::ClientNamed)
+            }
+            _ => Delivery::Client,
+        };
+        if request.ends_batch() {
+            return delivery;
         }
         statements.failed(request);
-        match self.queue.iter().position(|(_, request)| *request == Request::Sync) {
-            Some(sync) => drop(self.queue.drain(..sync)),
-            None => {
-                self.queue.clear();
-                self.batch = Batch::Skipping;
+        if let (Request::BindNamed { id, .. } | Request::DescribeNamed { id, .. }, Some(_)) = (request, code)
+        {
+            // Its plan may be outdated ("cached plan must not change result type"): it is made afresh before anybody
+            // uses it again.
+            if code == Some(sqlstate::FEATURE_NOT_SUPPORTED) || code == Some(sqlstate::UNDEFINED_STATEMENT) {
+                statements.doubt(*id);
             }
         }
-        // Of the extended protocol pgweir sends only what a client's own message needs, so the failure is the client's.
-        Origin::Client
+        self.skip_to_sync(statements);
+        delivery
+    }
+
+    fn skip_to_sync(&mut self, statements: &mut Statements) {
+        let sync = self.queue.iter().position(|(_, request)| *request == Request::Sync);
+        if sync.is_none() {
+            self.batch = Batch::Skipping;
+        }
+        let skipped = self.queue.drain(..sync.unwrap_or(self.queue.len()));
+        skipped.rev().for_each(|(_, request)| statements.take_back(request));
     }
 }
 
@@ -273,7 +426,7 @@ mod tests {
         for (turn, tags) in script.split_whitespace().flat_map(|word| word.split(':').enumerate()) {
             for tag in tags.bytes() {
                 if turn == 0 {
-                    pending.sent(Origin::Client, request(tag));
+                    pending.sent(Origin::Client, request(tag), &mut statements);
                 } else {
                     pending.answered(tag, b"\0", &mut statements)?;
                 }
@@ -288,7 +441,7 @@ mod tests {
             b'B' => Request::Bind,
             b'D' => Request::Describe,
             b'E' => Request::Execute,
-            b'C' => Request::ClosePortal,
+            b'C' => Request::Close,
             b'H' => Request::Flush,
             b'S' => Request::Sync,
             b'Q' => Request::Query,

@@ -1,14 +1,14 @@
-//! The prepared statements that a server connection holds, as far as its client's session depends on them.
+//! The prepared statements of a server connection, and those of the client that works with it.
 //!
-//! Named statements keep a session on its server for as long as there are any. The unnamed statement travels: it is
-//! remembered as the Parse that made it, and that Parse is put in front when a Bind or Describe meets another server.
+//! A client's names are its own: each stands for a [`Statement`] that has one name on all servers. What a server holds
+//! is known from its answers only. Both maps are changed when a message goes out and changed back when it turns out that
+//! the server did not carry it out, so that they always say what will be true when the next message arrives there.
 
+use super::interner::Statement;
 use super::pending::Request;
 use bytes::Bytes;
-use std::collections::HashSet;
-
-/// Named statements whose names are remembered; with more of them the session stays on its server to its end.
-const NAMES: usize = 4096;
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// The unnamed statement of a session or of a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,47 +22,147 @@ pub enum Unnamed {
     Here,
 }
 
+/// The named statements of a client.
+pub type Names = HashMap<Bytes, Arc<Statement>>;
+
+/// How sure it is that a server holds a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    /// It said so.
+    Sure,
+    /// Its Parse went out in this batch: it will be there, or everything behind it in the batch is skipped.
+    Coming {
+        /// The batch.
+        batch: u64,
+    },
+    /// Something is under way that may have dropped it.
+    Doubtful,
+}
+
+/// Whether a statement can be used on a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Presence {
+    /// It is there, by the server's own word.
+    Sure,
+    /// It will be there when the next message of this batch is.
+    Coming,
+    /// It may be there.
+    Doubtful,
+    /// It is not.
+    Absent,
+}
+
+#[derive(Debug)]
+struct Held {
+    statement: Arc<Statement>,
+    hold: Hold,
+    /// The batch that used it last.
+    used: u64,
+}
+
 /// What a server holds.
 #[derive(Debug, Default)]
 pub struct Statements {
-    /// Names given by Parse.
-    names: HashSet<Bytes>,
-    /// Named statements altogether, those made by PREPARE included.
-    named: usize,
-    /// Whether so many names were given that some were not remembered.
-    overflow: bool,
     /// The unnamed statement.
     pub unnamed: Unnamed,
+    /// The client's names.
+    pub names: Names,
+    held: HashMap<u64, Held>,
+    /// Statements made by PREPARE, and those of Parse messages too large to be kept: they exist here only.
+    local: usize,
+    batch: u64,
 }
 
 impl Statements {
     /// Whether there are statements that exist on this server only.
     #[must_use]
     pub fn keep_their_server(&self) -> bool {
-        self.named > 0 || self.overflow
+        self.local > 0
     }
 
-    /// Named statements, by count.
+    /// Shared statements that the server holds.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.named
+        self.held.len()
     }
 
-    /// All of them were dropped by pgweir.
+    /// All named ones were dropped by pgweir.
     pub fn clear_named(&mut self) {
-        self.names.clear();
-        self.named = 0;
-        self.overflow = false;
+        self.held.clear();
+        self.local = 0;
+    }
+
+    /// A batch ends with the message that goes out now.
+    pub(super) fn end_batch(&mut self) {
+        self.batch += 1;
+    }
+
+    /// Whether the server holds a statement, as the next message will find it. Notes that it is used.
+    pub fn presence(&mut self, statement: &Statement) -> Presence {
+        let batch = self.batch;
+        let Some(held) = self.held.get_mut(&statement.id()) else { return Presence::Absent };
+        held.used = batch;
+        match held.hold {
+            Hold::Sure => Presence::Sure,
+            Hold::Coming { batch: since } if since == batch => Presence::Coming,
+            Hold::Coming { .. } | Hold::Doubtful => Presence::Doubtful,
+        }
+    }
+
+    /// A Parse of this statement goes out.
+    pub fn comes(&mut self, statement: &Arc<Statement>) {
+        let (batch, statement) = (self.batch, Arc::clone(statement));
+        self.held.insert(statement.id(), Held { statement, hold: Hold::Coming { batch }, used: batch });
+    }
+
+    /// The statement to be closed before another one comes, when there are `limit` or more: the one not used for
+    /// longest. One that was used in this batch is never chosen, since messages under way may still need it.
+    #[must_use]
+    pub fn surplus(&mut self, limit: usize) -> Option<Arc<Statement>> {
+        if self.held.len() < limit {
+            return None;
+        }
+        let batch = self.batch;
+        let idle = self.held.values_mut().filter(|held| held.used < batch);
+        let oldest = idle.min_by_key(|held| held.used)?;
+        oldest.hold = Hold::Doubtful;
+        Some(Arc::clone(&oldest.statement))
+    }
+
+    /// Something goes out that may drop all statements.
+    pub fn doubt_all(&mut self) {
+        self.held.values_mut().for_each(|held| held.hold = Hold::Doubtful);
+    }
+
+    /// A statement is to be made afresh before its next use.
+    pub(super) fn doubt(&mut self, id: u64) {
+        if let Some(held) = self.held.get_mut(&id) {
+            held.hold = Hold::Doubtful;
+        }
     }
 
     /// A request was answered to its end.
     pub(super) fn succeeded(&mut self, request: Request) {
         match request {
-            Request::ParseNamed(name) => self.add(name),
+            Request::ParseNamed { statement, .. } if statement.is_local() => self.local += 1,
+            Request::ParseNamed { statement, .. } => {
+                if let Some(held) = self.held.get_mut(&statement.id()) {
+                    held.hold = Hold::Sure;
+                }
+            }
             Request::ParseUnnamed(parse) => self.unnamed = parse.map_or(Unnamed::Here, Unnamed::Parsed),
-            Request::CloseNamed(name) => self.remove(&name),
+            Request::CloseNamed { was: Some(statement), .. } if statement.is_local() => {
+                self.local = self.local.saturating_sub(1);
+            }
+            Request::ParseRefused { id, .. } => self.doubt(id),
+            // Unless it came back behind the Close that has been answered now.
+            Request::Evict(id) if self.held.get(&id).is_some_and(|held| held.hold == Hold::Doubtful) => {
+                self.held.remove(&id);
+            }
             // A simple query replaces the unnamed statement by none.
-            Request::CloseUnnamed | Request::Query => self.unnamed = Unnamed::Absent,
+            Request::CloseUnnamed | Request::Query | Request::Deallocate(_) | Request::Tolerated => {
+                self.unnamed = Unnamed::Absent;
+            }
             _ => {}
         }
     }
@@ -74,77 +174,123 @@ impl Statements {
         }
     }
 
-    /// A CommandComplete. Its tag tells what SQL did to the statements.
-    pub(super) fn completed(&mut self, body: &[u8]) {
-        match crate::wire::backend::command_tag(body) {
-            b"PREPARE" => self.named += 1,
-            b"DEALLOCATE" => self.deallocated(),
-            b"DEALLOCATE ALL" | b"DISCARD ALL" => self.clear_named(),
+    /// Takes back what was noted for a request that the server did not carry out. Requests are taken back in the
+    /// reverse of the order in which they went out.
+    pub(super) fn take_back(&mut self, request: Request) {
+        match request {
+            Request::ParseNamed { name, statement } => {
+                if let Some(name) = name {
+                    self.names.remove(&name);
+                }
+                // It may be there all the same, when it was to be made afresh.
+                self.doubt(statement.id());
+            }
+            Request::ParseKnown(name) | Request::ParseProbe(name) => {
+                self.names.remove(&name);
+            }
+            Request::CloseNamed { name, was: Some(statement) } => {
+                self.names.insert(name, statement);
+            }
             _ => {}
         }
     }
 
-    fn add(&mut self, name: Bytes) {
-        self.named += 1;
-        if self.names.len() < NAMES {
-            self.names.insert(name);
-        } else {
-            self.overflow = true;
-        }
-    }
-
-    /// Closing a name that does not exist succeeds too.
-    fn remove(&mut self, name: &Bytes) {
-        if self.names.remove(name) {
-            self.named -= 1;
-        }
-        self.forget_names_when_empty();
-    }
-
-    /// The tag does not say which one. Names are kept until the count is down, so that the session lets go of its
-    /// server rather too late than too early.
-    fn deallocated(&mut self) {
-        self.named = self.named.saturating_sub(1);
-        self.forget_names_when_empty();
-    }
-
-    fn forget_names_when_empty(&mut self) {
-        if self.named == 0 && !self.overflow {
-            self.names.clear();
+    /// A CommandComplete for the client. Its tag tells what SQL did to the statements; `later` are the names that
+    /// messages behind it have made.
+    pub(super) fn completed<'a>(&mut self, tag: &[u8], later: impl Iterator<Item = &'a Bytes>) {
+        match tag {
+            b"PREPARE" => self.local += 1,
+            b"DEALLOCATE" => self.local = self.local.saturating_sub(1),
+            b"DEALLOCATE ALL" | b"DISCARD ALL" => {
+                let later: std::collections::HashSet<_> = later.collect();
+                self.names.retain(|name, _| later.contains(name));
+                self.held.retain(|_, held| matches!(held.hold, Hold::Coming { .. }));
+                self.local = 0;
+            }
+            _ => {}
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::interner::Interner;
     use super::*;
 
-    fn named(name: &'static str) -> Request {
-        Request::ParseNamed(Bytes::from_static(name.as_bytes()))
+    fn parse(name: &'static str, statement: &Arc<Statement>) -> Request {
+        Request::ParseNamed {
+            name: Some(Bytes::from_static(name.as_bytes())),
+            statement: Arc::clone(statement),
+        }
     }
 
     #[test]
-    fn a_named_statement_keeps_the_server_until_it_is_closed() {
-        let mut statements = Statements::default();
-        statements.succeeded(named("a"));
-        assert!(statements.keep_their_server());
-        statements.succeeded(Request::CloseNamed(Bytes::from_static(b"b")));
-        assert!(statements.keep_their_server());
-        statements.succeeded(Request::CloseNamed(Bytes::from_static(b"a")));
-        assert!(!statements.keep_their_server());
+    fn a_server_holds_what_it_said_it_holds() {
+        let (interner, mut statements) = (Interner::default(), Statements::default());
+        let one = interner.intern(b"1");
+        assert_eq!(statements.presence(&one), Presence::Absent);
+        statements.comes(&one);
+        assert_eq!(statements.presence(&one), Presence::Coming);
+        statements.end_batch();
+        assert_eq!(statements.presence(&one), Presence::Doubtful);
+        statements.succeeded(parse("a", &one));
+        assert_eq!(statements.presence(&one), Presence::Sure);
+        statements.doubt_all();
+        assert_eq!(statements.presence(&one), Presence::Doubtful);
     }
 
     #[test]
-    fn sql_counts_too() {
+    fn what_was_not_carried_out_is_taken_back() {
+        let (interner, mut statements) = (Interner::default(), Statements::default());
+        let one = interner.intern(b"1");
+        let name = Bytes::from_static(b"a");
+        statements.names.insert(name.clone(), Arc::clone(&one));
+        statements.comes(&one);
+        statements.take_back(parse("a", &one));
+        assert!(statements.names.is_empty());
+        assert_eq!(statements.presence(&one), Presence::Doubtful);
+        statements.take_back(Request::CloseNamed { name: name.clone(), was: Some(one) });
+        assert!(statements.names.contains_key(&name));
+    }
+
+    #[test]
+    fn the_one_unused_for_longest_makes_room_but_none_of_this_batch() {
+        let (interner, mut statements) = (Interner::default(), Statements::default());
+        let all: Vec<_> = (0..3u8).map(|tail| interner.intern(&[tail])).collect();
+        for statement in &all {
+            statements.comes(statement);
+            statements.succeeded(parse("x", statement));
+            statements.end_batch();
+        }
+        assert_eq!(statements.surplus(4), None);
+        let _used = statements.presence(&all[0]);
+        let _used = statements.presence(&all[1]);
+        assert_eq!(statements.surplus(3).unwrap().id(), all[2].id());
+        let _used = statements.presence(&all[2]);
+        assert_eq!(statements.surplus(3), None);
+        statements.succeeded(Request::Evict(all[2].id()));
+        assert_eq!(statements.count(), 2);
+    }
+
+    #[test]
+    fn discard_all_keeps_what_comes_behind_it() {
+        let (interner, mut statements) = (Interner::default(), Statements::default());
+        let (one, two) = (interner.intern(b"1"), interner.intern(b"2"));
+        let (early, late) = (Bytes::from_static(b"early"), Bytes::from_static(b"late"));
+        statements.names.insert(early, one);
+        statements.names.insert(late.clone(), Arc::clone(&two));
+        statements.comes(&two);
+        statements.completed(b"DISCARD ALL", std::iter::once(&late));
+        assert_eq!(statements.names.keys().collect::<Vec<_>>(), [&late]);
+        assert_eq!(statements.presence(&two), Presence::Coming);
+    }
+
+    #[test]
+    fn sql_level_statements_keep_their_server() {
         let mut statements = Statements::default();
-        statements.completed(b"PREPARE\0");
-        statements.succeeded(named("pdo"));
-        statements.completed(b"DEALLOCATE\0");
+        statements.completed(b"PREPARE", std::iter::empty());
         assert!(statements.keep_their_server());
-        statements.completed(b"DEALLOCATE\0");
-        assert!(!statements.keep_their_server());
-        statements.succeeded(named("pdo"));
-        statements.completed(b"DISCARD ALL\0");
+        statements.completed(b"DEALLOCATE", std::iter::empty());
         assert!(!statements.keep_their_server());
     }
 

@@ -1,6 +1,6 @@
 //! What is known of a server's state from what it said. Pure: messages in, judgement out.
 
-use super::pending::{Origin, Pending, Surprise};
+use super::pending::{Delivery, Origin, Pending, Request, Surprise};
 use super::settings::{Parameters, Settings};
 use super::statements::Statements;
 use crate::wire::backend::{self, Status};
@@ -77,7 +77,12 @@ impl Understanding {
         matches!(tag, b'C' | b'E' | b'N' | b'S' | b'Z' | b'K' | b'R')
     }
 
-    /// Hears a whole message; tells for whom it is.
+    /// Notes a message that goes to the server now.
+    pub fn sent(&mut self, origin: Origin, request: Request) {
+        self.pending.sent(origin, request, &mut self.statements);
+    }
+
+    /// Hears a whole message; tells what becomes of it.
     ///
     /// # Errors
     ///
@@ -87,11 +92,11 @@ impl Understanding {
         tag: u8,
         body: &[u8],
         events: &mut impl FnMut(Event, &Self),
-    ) -> Result<Origin, Surprise> {
+    ) -> Result<Delivery, Surprise> {
         match tag {
-            b'D' | b'd' if !self.pending.owes_nothing() => Ok(self.pending.audience()),
-            b'N' => Ok(self.notice(body)),
-            b'A' => Ok(Origin::Client),
+            b'D' | b'd' if !self.pending.owes_nothing() => Ok(self.pending.audience().into()),
+            b'N' => Ok(self.notice(body).into()),
+            b'A' => Ok(Delivery::Client),
             b'S' => self.parameter(body),
             b'E' => self.error(body, events),
             b'Z' => self.ready(body, events),
@@ -109,11 +114,11 @@ impl Understanding {
         tag: u8,
         body: &[u8],
         events: &mut impl FnMut(Event, &Self),
-    ) -> Result<Origin, Surprise> {
+    ) -> Result<Delivery, Surprise> {
         if tag == b'S' {
             // The value is not known, so nobody else may get this server.
             self.health = Health::Spent("a parameter is too long to be followed");
-            return Ok(self.pending.audience());
+            return Ok(self.pending.audience().into());
         }
         self.hear(tag, body, events)
     }
@@ -126,42 +131,43 @@ impl Understanding {
         self.pending.audience()
     }
 
-    fn parameter(&mut self, body: &[u8]) -> Result<Origin, Surprise> {
+    fn parameter(&mut self, body: &[u8]) -> Result<Delivery, Surprise> {
         let (name, value) = backend::parameter_status(body).ok_or(Surprise(b'S'))?;
         match (std::str::from_utf8(name), std::str::from_utf8(value)) {
             (Ok(name), Ok(value)) => self.applied = self.applied.after_report(name, value, &self.baseline),
             _ => self.health = Health::Spent("a parameter is not UTF-8"),
         }
-        Ok(self.pending.audience())
+        Ok(self.pending.audience().into())
     }
 
-    fn error(&mut self, body: &[u8], events: &mut impl FnMut(Event, &Self)) -> Result<Origin, Surprise> {
+    fn error(&mut self, body: &[u8], events: &mut impl FnMut(Event, &Self)) -> Result<Delivery, Surprise> {
         let fields = Fields(body);
         if fields.ends_session() {
             self.health = Health::Ending;
             events(Event::Error(fields), self);
-            return Ok(Origin::Client);
+            return Ok(Delivery::Client);
         }
         if fields.sqlstate().is_some_and(|code| code.starts_with("XX") || code == "53200") {
             self.health = Health::Spent("it reported an internal error or no memory");
         }
-        let audience = self.pending.answered(b'E', body, &mut self.statements)?;
-        match audience {
-            Origin::Client => events(Event::Error(fields), self),
-            Origin::Pooler => events(Event::PoolerError(fields), self),
+        let delivery = self.pending.answered(b'E', body, &mut self.statements)?;
+        match delivery {
+            Delivery::Pooler => events(Event::PoolerError(fields), self),
+            Delivery::Tolerated => {}
+            _ => events(Event::Error(fields), self),
         }
-        Ok(audience)
+        Ok(delivery)
     }
 
-    fn ready(&mut self, body: &[u8], events: &mut impl FnMut(Event, &Self)) -> Result<Origin, Surprise> {
+    fn ready(&mut self, body: &[u8], events: &mut impl FnMut(Event, &Self)) -> Result<Delivery, Surprise> {
         let &[byte] = body else { return Err(Surprise(b'Z')) };
         let status = Status::from_byte(byte).ok_or(Surprise(b'Z'))?;
-        let origin = self.pending.answered(b'Z', body, &mut self.statements)?;
+        let delivery = self.pending.answered(b'Z', body, &mut self.statements)?;
         self.transaction = status;
-        if origin == Origin::Client {
+        if delivery == Delivery::Client {
             events(Event::Ready, self);
         }
-        Ok(origin)
+        Ok(delivery)
     }
 }
 
@@ -174,32 +180,32 @@ mod tests {
         Understanding::fresh([("TimeZone".to_owned(), "UTC".to_owned())].into())
     }
 
-    fn hear(state: &mut Understanding, tag: u8, body: &[u8]) -> Result<Origin, Surprise> {
+    fn hear(state: &mut Understanding, tag: u8, body: &[u8]) -> Result<Delivery, Surprise> {
         state.hear(tag, body, &mut |_, _| {})
     }
 
     #[test]
     fn what_answers_the_pooler_is_not_for_the_client() {
         let mut state = fresh();
-        state.pending.sent(Origin::Pooler, Request::Query);
-        state.pending.sent(Origin::Client, Request::Query);
+        state.sent(Origin::Pooler, Request::Query);
+        state.sent(Origin::Client, Request::Query);
         for (tag, body) in
             [(b'S', &b"TimeZone\0Asia/Tokyo\0"[..]), (b'N', b"CX\0\0"), (b'C', b"SELECT 1\0"), (b'Z', b"I")]
         {
-            assert_eq!(hear(&mut state, tag, body), Ok(Origin::Pooler));
+            assert_eq!(hear(&mut state, tag, body), Ok(Delivery::Pooler));
         }
         assert_eq!(state.applied.get("TimeZone"), Some("Asia/Tokyo"));
-        assert_eq!(hear(&mut state, b'C', b"SELECT 1\0"), Ok(Origin::Client));
-        assert_eq!(hear(&mut state, b'Z', b"T"), Ok(Origin::Client));
+        assert_eq!(hear(&mut state, b'C', b"SELECT 1\0"), Ok(Delivery::Client));
+        assert_eq!(hear(&mut state, b'Z', b"T"), Ok(Delivery::Client));
         assert_eq!(state.transaction, Status::Open);
     }
 
     #[test]
     fn asynchronous_messages_settle_nothing() {
         let mut state = fresh();
-        state.pending.sent(Origin::Client, Request::Query);
+        state.sent(Origin::Client, Request::Query);
         for (tag, body) in [(b'N', &b"\0"[..]), (b'A', b"\0\0\0\0a\0b\0"), (b'S', b"x\0y\0")] {
-            assert_eq!(hear(&mut state, tag, body), Ok(Origin::Client));
+            assert_eq!(hear(&mut state, tag, body), Ok(Delivery::Client));
         }
         assert!(!state.pending.owes_nothing());
     }
@@ -207,7 +213,7 @@ mod tests {
     #[test]
     fn an_end_announced_is_an_end() {
         let mut state = fresh();
-        assert_eq!(hear(&mut state, b'E', b"SFATAL\0VFATAL\0C57P01\0Mx\0\0"), Ok(Origin::Client));
+        assert_eq!(hear(&mut state, b'E', b"SFATAL\0VFATAL\0C57P01\0Mx\0\0"), Ok(Delivery::Client));
         assert_eq!(state.health, Health::Ending);
         let mut state = fresh();
         hear(&mut state, b'N', b"SWARNING\0C57P02\0Mx\0\0").unwrap();

@@ -3,7 +3,7 @@
 use super::client::ClientHandle;
 use crate::net::Pipe;
 use crate::pool::{ServerCheckout, ServerPool};
-use crate::server::{Origin, Request, Settings, Unnamed};
+use crate::server::{Names, Origin, Request, Settings, Unnamed};
 use crate::stats::ServerState;
 use crate::wire::{Piece, TooLong, frontend};
 use tokio::time::Instant;
@@ -22,6 +22,17 @@ pub(super) struct Link {
     pub(super) rest: Rest,
     /// Whether the client has said goodbye.
     pub(super) farewell: Farewell,
+    /// How named statements are treated.
+    pub(super) tracking: Tracking,
+}
+
+/// How named prepared statements are treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tracking {
+    /// They go through as they are.
+    Off,
+    /// They travel with their client; a server holds at most so many.
+    Shared(usize),
 }
 
 /// What becomes of the rest of a message whose head was judged.
@@ -42,6 +53,13 @@ pub(super) enum Farewell {
     Said,
 }
 
+/// The prepared statements of a client, while no server works for it.
+#[derive(Debug, Default)]
+pub(super) struct OwnStatements {
+    pub(super) unnamed: Unnamed,
+    pub(super) names: Names,
+}
+
 impl Link {
     /// Joins a client to a server. In front of its first message goes what makes the server this client's: its settings,
     /// and its unnamed statement. No round trip is spent on it.
@@ -49,33 +67,37 @@ impl Link {
         mut server: ServerCheckout,
         client: &ClientHandle,
         wanted: &Settings,
-        unnamed: &Unnamed,
+        statements: OwnStatements,
+        tracking: Tracking,
         up: &mut Pipe,
     ) -> Result<Self, TooLong> {
+        let OwnStatements { unnamed, names } = statements;
         client.link(server.cancel_handle());
         server.record().enter(ServerState::Active, Some(client.record.id));
         let state = &mut server.state;
         if let Some(sql) = state.applied.transition(wanted, &state.baseline) {
             up.insert(|out| frontend::put_query(out, &sql))?;
-            state.pending.sent(Origin::Pooler, Request::Query);
+            state.sent(Origin::Pooler, Request::Query);
             state.applied = wanted.clone();
             // As the simple query that it is, it leaves no unnamed statement.
             state.statements.unnamed = Unnamed::Absent;
         }
-        if state.statements.unnamed != *unnamed && !replaces_unnamed(up.fresh()) {
+        if state.statements.unnamed != unnamed && !replaces_unnamed(up.fresh()) {
             match unnamed {
                 Unnamed::Parsed(parse) => {
-                    up.insert(|out| out.extend_from_slice(parse));
-                    state.pending.sent(Origin::Pooler, Request::ParseUnnamed(Some(parse.clone())));
+                    up.insert(|out| out.extend_from_slice(&parse));
+                    state.sent(Origin::Pooler, Request::ParseUnnamed(Some(parse)));
                 }
                 _ => {
                     up.insert(frontend::put_close_unnamed)?;
-                    state.pending.sent(Origin::Pooler, Request::CloseUnnamed);
+                    state.sent(Origin::Pooler, Request::CloseUnnamed);
                 }
             }
         }
+        state.statements.names = names;
         Ok(Self {
             server,
+            tracking,
             request: None,
             transaction: None,
             quiet: Instant::now(),

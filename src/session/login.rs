@@ -224,10 +224,13 @@ impl Front {
     }
 
     /// Turns a finished login into what goes on with the connection.
-    pub(super) fn enter(self, entrance: Entrance) -> Arrival {
+    pub(super) fn enter(self, service: &Service, entrance: Entrance) -> Arrival {
         let Self { dialogue, peer } = self;
         match entrance {
-            Entrance::Client(admitted) => Arrival::Session(Box::new(Session::new(dialogue, admitted))),
+            Entrance::Client(admitted) => {
+                let interner = Arc::clone(&service.interner);
+                Arrival::Session(Box::new(Session::new(dialogue, admitted, interner)))
+            }
             Entrance::Console { user, role, admission } => {
                 Arrival::Console(Box::new(Visitor { dialogue, peer, user, role, _admission: admission }))
             }

@@ -9,6 +9,7 @@ mod greeting;
 mod idle;
 mod link;
 mod login;
+mod named;
 mod relay;
 mod run;
 mod timer;
@@ -26,6 +27,7 @@ use crate::auth::UserList;
 use crate::config::Config;
 use crate::net::Stream;
 use crate::pool::Pools;
+use crate::server::Interner;
 use crate::stats::{Gauge, Traffic};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -56,6 +58,8 @@ pub struct Service {
     pub traffic: Traffic,
     /// What startup settings of clients turned out to mean.
     pub adopted: Adopted,
+    /// Prepared statements of all clients.
+    pub interner: Arc<Interner>,
     /// Who answers on the console.
     pub console: Arc<dyn Console>,
 }
@@ -83,7 +87,7 @@ async fn begin(service: &Arc<Service>, stream: Stream) -> login::Arrival {
         }
     };
     match arrival {
-        Ok(entrance) => front.enter(entrance),
+        Ok(entrance) => front.enter(service, entrance),
         Err(departure) => {
             front.dismiss(service, &departure).await;
             login::Arrival::Gone

@@ -63,10 +63,13 @@ impl Session {
             if is_over(link, mode, &self.up)? {
                 return Poll::Ready(Ok(()));
             }
+            let was_full = !link.server.has_room();
             if let Poll::Ready(Err(_)) = link.server.poll_deliver(cx, &mut self.stream) {
                 return Poll::Ready(Err(Departure::Vanished("client unexpected eof").into()));
             }
-            if pushed || pulled {
+            // A server that was not read for want of room has to be asked again, or nothing would wake this task for it.
+            let room_was_made = was_full && link.server.has_room();
+            if pushed || pulled || room_was_made {
                 continue;
             }
             let (deadline, cut) = self.deadline(link).unzip();
@@ -81,7 +84,7 @@ impl Session {
 
     /// Moves bytes from the client to the server; tells whether it is worth another turn.
     fn push(&mut self, link: &mut Link, cx: &mut Context<'_>) -> Result<bool, Parting> {
-        upstream::forward(link, &mut self.up, self.limit)?;
+        upstream::forward(link, &mut self.up, &self.interner, self.limit)?;
         link.note_request(&self.client.record);
         let had_output = self.up.has_output();
         match link.server.poll_send(cx, &mut self.up) {

@@ -3,7 +3,7 @@
 use super::client::{Order, Registration};
 use super::departure::{self, Departure};
 use super::idle::{Call, Intake};
-use super::link::{Link, describe};
+use super::link::{Link, OwnStatements, Tracking, describe};
 use super::login::Admitted;
 use super::relay::{Fate, Parting};
 use super::timer::Timer;
@@ -11,7 +11,7 @@ use super::{FAREWELL, Service};
 use crate::config::{ClientTimeouts, PoolMode};
 use crate::net::{Dialogue, Pipe, Stream};
 use crate::pool::{Refusal, ServerCheckout, ServerPool};
-use crate::server::{Settings, Unclean, Unnamed};
+use crate::server::{Interner, Settings, Unclean};
 use crate::stats::{ClientState, ServerState, unix_micros};
 use crate::wire::{Report, sqlstate};
 use std::future::poll_fn;
@@ -35,8 +35,10 @@ pub(super) struct Session {
     intake: Intake,
     /// Its settings, as reported.
     wanted: Settings,
-    /// Its unnamed statement.
-    unnamed: Unnamed,
+    /// Its prepared statements.
+    statements: OwnStatements,
+    /// What its statements are shared by.
+    pub(super) interner: Arc<Interner>,
     pub(super) pool: Arc<ServerPool>,
     pub(super) client: Registration,
     pub(super) timeouts: ClientTimeouts,
@@ -66,7 +68,7 @@ pub(super) async fn run(service: Arc<Service>, mut session: Session) {
 }
 
 impl Session {
-    pub(super) fn new(dialogue: Dialogue, admitted: Admitted) -> Self {
+    pub(super) fn new(dialogue: Dialogue, admitted: Admitted, interner: Arc<Interner>) -> Self {
         let Admitted { registration, pool, settings, config } = admitted;
         Self {
             stream: dialogue.stream,
@@ -74,7 +76,8 @@ impl Session {
             down: Pipe::default(),
             intake: Intake::default(),
             wanted: settings,
-            unnamed: Unnamed::Absent,
+            statements: OwnStatements::default(),
+            interner,
             timeouts: config.client_timeouts(&registration.record.user),
             timer: Timer::default(),
             limit: config.limits.max_packet_size,
@@ -86,7 +89,11 @@ impl Session {
     }
 
     async fn live(&mut self) -> Departure {
-        poll_fn(|cx| Poll::Ready(self.client.listen(cx.waker()))).await;
+        poll_fn(|cx| {
+            self.client.listen(cx.waker());
+            Poll::Ready(())
+        })
+        .await;
         loop {
             if let Err(departure) = self.idle().await {
                 return departure;
@@ -170,23 +177,23 @@ impl Session {
         self.client.record.requested_at(unix_micros());
         self.client.wait_in_line();
         let pool = Arc::clone(&self.pool);
-        let waited: Result<Wait, Departure> = {
+        let waited: Result<Option<Result<ServerCheckout, Refusal>>, Departure> = {
             let mut checkout = std::pin::pin!(pool.checkout());
             poll_fn(|cx| {
                 self.heed_orders()?;
                 if self.client.take_order(Order::Cancel) {
-                    return Poll::Ready(Ok(Wait::Cancelled));
+                    return Poll::Ready(Ok(None)); // it was cancelled
                 }
                 while self.poll_read(cx)?.is_ready() {}
-                checkout.as_mut().poll(cx).map(|result| Ok(Wait::Over(result)))
+                checkout.as_mut().poll(cx).map(|result| Ok(Some(result)))
             })
             .await
         };
         self.client.unlink();
         match waited? {
-            Wait::Over(Ok(server)) => Ok(Some(server)),
-            Wait::Over(Err(refusal)) => Err(departure::refused(&refusal, &describe(&self.pool))),
-            Wait::Cancelled => {
+            Some(Ok(server)) => Ok(Some(server)),
+            Some(Err(refusal)) => Err(departure::refused(&refusal, &describe(&self.pool))),
+            None => {
                 let report =
                     Report::error(sqlstate::QUERY_CANCELED, "canceling statement due to user request");
                 self.intake.refuse(&mut self.up, &mut self.down, &report);
@@ -197,10 +204,16 @@ impl Session {
 
     /// Has a server work for the client until the pool may have it back.
     async fn work_with(&mut self, server: ServerCheckout) -> Result<(), Departure> {
-        let mode = self.pool.settings().mode;
+        let settings = self.pool.settings();
+        let mode = settings.mode;
+        let tracking = match (mode, usize::try_from(settings.max_prepared_statements)) {
+            (PoolMode::Session, _) | (_, Ok(0) | Err(_)) => Tracking::Off,
+            (_, Ok(limit)) => Tracking::Shared(limit),
+        };
         let id = server.record().id;
         self.client.record.enter(ClientState::Active, Some(id));
-        let mut link = Link::join(server, &self.client, &self.wanted, &self.unnamed, &mut self.up)
+        let statements = std::mem::take(&mut self.statements);
+        let mut link = Link::join(server, &self.client, &self.wanted, statements, tracking, &mut self.up)
             .map_err(|error| departure::violation(error.to_string()))?;
         link.server.put_in_front(std::mem::take(&mut self.down));
         let end = poll_fn(|cx| self.poll_relay(&mut link, mode, cx)).await;
@@ -217,8 +230,11 @@ impl Session {
     /// The server goes back, before a slow client has read all it said.
     fn part(&mut self, link: Link) {
         let mut server = link.server;
-        let state = &server.state;
-        self.unnamed.clone_from(&state.statements.unnamed);
+        let state = &mut server.state;
+        self.statements = OwnStatements {
+            unnamed: state.statements.unnamed.clone(),
+            names: std::mem::take(&mut state.statements.names),
+        };
         if self.wanted != state.applied {
             self.wanted = state.applied.clone();
         }
@@ -284,12 +300,6 @@ impl Session {
         }
         let _closed_or_gone = timeout(FAREWELL, self.stream.shutdown()).await;
     }
-}
-
-/// How a wait ended.
-enum Wait {
-    Over(Result<ServerCheckout, Refusal>),
-    Cancelled,
 }
 
 pub(super) fn departure_of_kill() -> Departure {

@@ -2,9 +2,10 @@
 //! the block they were read into.
 
 use super::departure::{self, Departure};
-use super::link::{Farewell, Link, Rest};
+use super::link::{Farewell, Link, Rest, Tracking};
+use super::named::{self, Rewritten};
 use crate::net::{BLOCK, Pipe};
-use crate::server::{Origin, Request};
+use crate::server::{Interner, Origin, Request};
 use crate::wire::frontend::{Target, bind_statement, parse_name, target};
 use crate::wire::{HEADER, Piece};
 use bytes::Bytes;
@@ -13,22 +14,44 @@ use bytes::Bytes;
 enum Verdict {
     /// It goes to the server, which will owe this.
     Pass(Request),
+    /// It is about a named statement: other bytes go in place of its head.
+    Rewrite(Rewritten),
     /// It is dropped: COPY data that no COPY takes any longer.
     Drop,
     /// The client says goodbye.
     Farewell,
 }
 
+/// A message, as much of it as is here.
+pub(super) struct Message<'a> {
+    pub(super) tag: u8,
+    pub(super) body: &'a [u8],
+    /// Its size, header included.
+    pub(super) size: usize,
+}
+
+impl Message<'_> {
+    /// Whether all of it is here.
+    pub(super) fn is_whole(&self) -> bool {
+        HEADER + self.body.len() == self.size
+    }
+}
+
 /// Judges what is here of the client's messages. A message is passed on when it is here as a whole; one larger than a
 /// block is passed on as it comes, so that its size costs no memory.
-pub(super) fn forward(link: &mut Link, up: &mut Pipe, limit: u32) -> Result<(), Departure> {
+pub(super) fn forward(
+    link: &mut Link,
+    up: &mut Pipe,
+    interner: &Interner,
+    limit: u32,
+) -> Result<(), Departure> {
     while link.farewell == Farewell::No && !link.server.state.pending.is_full() {
         let piece = link
             .server
             .sending
             .next(up.fresh(), limit)
             .map_err(|error| departure::violation(error.to_string()))?;
-        match piece {
+        let message = match piece {
             Piece::Nothing | Piece::Rest(0) => return Ok(()),
             Piece::Rest(count) => {
                 link.server.sending.take_rest(count);
@@ -36,19 +59,16 @@ pub(super) fn forward(link: &mut Link, up: &mut Pipe, limit: u32) -> Result<(), 
                     Rest::Passes => up.pass(count),
                     Rest::Drops => up.drop_fresh(count),
                 }
+                continue;
             }
             Piece::Head { .. } if !up.is_stuffed() => return Ok(()),
-            Piece::Head { tag, body, size } => {
-                let (taken, verdict) = (HEADER + body.len(), judge(link, tag, body, None)?);
-                link.server.sending.take_head(size, taken);
-                link.rest = carry_out(link, up, taken, verdict);
-            }
-            Piece::Whole { tag, body } => {
-                let taken = HEADER + body.len();
-                let verdict = judge(link, tag, body, up.fresh().get(..taken))?;
-                carry_out(link, up, taken, verdict);
-            }
-        }
+            Piece::Head { tag, body, size } => Message { tag, body, size },
+            Piece::Whole { tag, body } => Message { tag, body, size: HEADER + body.len() },
+        };
+        let (taken, size) = (HEADER + message.body.len(), message.size);
+        let verdict = judge(link, interner, &message)?;
+        link.server.sending.take_head(size, taken);
+        link.rest = carry_out(link, up, taken, verdict);
     }
     Ok(())
 }
@@ -56,8 +76,14 @@ pub(super) fn forward(link: &mut Link, up: &mut Pipe, limit: u32) -> Result<(), 
 fn carry_out(link: &mut Link, up: &mut Pipe, taken: usize, verdict: Verdict) -> Rest {
     match verdict {
         Verdict::Pass(request) => {
-            link.server.state.pending.sent(Origin::Client, request);
+            link.server.state.sent(Origin::Client, request);
             up.pass(taken);
+            return Rest::Passes;
+        }
+        Verdict::Rewrite(rewritten) => {
+            up.insert(|out| out.extend_from_slice(&rewritten.bytes));
+            up.drop_fresh(rewritten.replaces);
+            up.pass(taken - rewritten.replaces);
             return Rest::Passes;
         }
         Verdict::Drop => up.drop_fresh(taken),
@@ -69,34 +95,23 @@ fn carry_out(link: &mut Link, up: &mut Pipe, taken: usize, verdict: Verdict) -> 
     Rest::Drops
 }
 
-/// Judges one message by its type and as much of its body as is here. `whole` is all of it, when all of it is here.
-fn judge(link: &Link, tag: u8, body: &[u8], whole: Option<&[u8]>) -> Result<Verdict, Departure> {
-    let pool = link.server.pool();
-    let request = match tag {
-        b'Q' => Request::Query,
-        b'P' => match parse_name(body) {
-            Some(b"") => {
-                Request::ParseUnnamed(whole.filter(|whole| whole.len() <= BLOCK).map(Bytes::copy_from_slice))
-            }
-            name => {
-                pool.traffic.count(|t| &t.client_parses);
-                pool.traffic.count(|t| &t.server_parses);
-                Request::ParseNamed(name_of(name))
-            }
-        },
-        b'B' => {
-            if bind_statement(body).is_some_and(|name| !name.is_empty()) {
-                pool.traffic.count(|t| &t.binds);
-            }
-            Request::Bind
+/// Judges one message by its type and as much of its body as matters.
+fn judge(link: &mut Link, interner: &Interner, message: &Message<'_>) -> Result<Verdict, Departure> {
+    if let Some(rewritten) = judge_named(link, interner, message)? {
+        return Ok(Verdict::Rewrite(rewritten));
+    }
+    let request = match message.tag {
+        b'Q' => {
+            named::note_query(link, message.body);
+            Request::Query
         }
+        b'P' if parse_name(message.body) == Some(b"") => Request::ParseUnnamed(copy_if_small(message)),
+        b'P' => Request::ParseForeign,
+        b'B' => Request::Bind,
         b'D' => Request::Describe,
         b'E' => Request::Execute,
-        b'C' => match target(body) {
-            Some(Target::Statement(b"")) => Request::CloseUnnamed,
-            Some(Target::Statement(name)) => Request::CloseNamed(name_of(Some(name))),
-            _ => Request::ClosePortal,
-        },
+        b'C' if target(message.body) == Some(Target::Statement(b"")) => Request::CloseUnnamed,
+        b'C' => Request::Close,
         b'H' => Request::Flush,
         b'S' => Request::Sync,
         b'F' => Request::FunctionCall,
@@ -109,9 +124,49 @@ fn judge(link: &Link, tag: u8, body: &[u8], whole: Option<&[u8]>) -> Result<Verd
     Ok(Verdict::Pass(request))
 }
 
-/// A name that is longer than a block is kept as far as it is here: it only has to be one.
-fn name_of(name: Option<&[u8]>) -> Bytes {
-    Bytes::copy_from_slice(name.unwrap_or_default())
+/// Messages about named statements, where those travel.
+fn judge_named(
+    link: &mut Link,
+    interner: &Interner,
+    message: &Message<'_>,
+) -> Result<Option<Rewritten>, Departure> {
+    let Tracking::Shared(limit) = link.tracking else { return Ok(None) };
+    // What the server skips leaves no trace, so it may as well have the client's names.
+    if link.server.state.pending.is_skipping() {
+        return Ok(None);
+    }
+    let rewritten = match message.tag {
+        b'P' => match parse_name(message.body) {
+            Some(b"") | None => None,
+            Some(name) => Some(named::parse(link, interner, limit, message, name)),
+        },
+        b'B' => bind_statement(message.body)
+            .filter(|name| !name.is_empty())
+            .and_then(|name| named::bind(link, limit, message, name).transpose()),
+        b'D' => match target(message.body) {
+            Some(Target::Statement(name)) if !name.is_empty() => {
+                named::describe(link, limit, name).transpose()
+            }
+            _ => None,
+        },
+        b'C' => match target(message.body) {
+            Some(Target::Statement(name)) if !name.is_empty() => Some(named::close(link, message, name)),
+            _ => None,
+        },
+        b'Q' => named::deallocate(link, message).transpose(),
+        _ => None,
+    };
+    rewritten.transpose().map_err(|error| departure::violation(error.to_string()))
+}
+
+fn copy_if_small(message: &Message<'_>) -> Option<Bytes> {
+    (message.is_whole() && message.size <= BLOCK).then(|| {
+        let mut copy = bytes::BytesMut::with_capacity(message.size);
+        // It has just been read, so it is no longer than a message may be.
+        let _fits =
+            crate::wire::put_message(&mut copy, message.tag, |out| out.extend_from_slice(message.body));
+        copy.freeze()
+    })
 }
 
 /// COPY data while nothing is under way that could take it: its COPY has failed. PostgreSQL would drop it.

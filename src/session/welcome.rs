@@ -14,7 +14,10 @@ const REMEMBERED: usize = 4096;
 
 /// Which settings a server made of what clients asked for at startup: `TimeZone=utc` is reported as `UTC`.
 #[derive(Debug, Default)]
-pub struct Adopted(Mutex<HashMap<(PoolId, Vec<(String, String)>), Settings>>);
+pub struct Adopted(Mutex<HashMap<Request, Settings>>);
+
+/// What was asked for, and of whom.
+type Request = (PoolId, Vec<(String, String)>);
 
 impl Adopted {
     /// Forgets everything, since the servers may have changed.
@@ -22,11 +25,11 @@ impl Adopted {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn get(&self, key: &(PoolId, Vec<(String, String)>)) -> Option<Settings> {
+    fn get(&self, key: &Request) -> Option<Settings> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    fn put(&self, key: (PoolId, Vec<(String, String)>), settings: Settings) {
+    fn put(&self, key: Request, settings: Settings) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= REMEMBERED {
             known.clear();

@@ -44,3 +44,9 @@ pub const IDLE_SESSION_TIMEOUT: &str = "57P05";
 pub const CONFIG_FILE_ERROR: &str = "F0000";
 /// internal_error
 pub const INTERNAL_ERROR: &str = "XX000";
+/// invalid_sql_statement_name
+pub const UNDEFINED_STATEMENT: &str = "26000";
+/// duplicate_prepared_statement
+pub const DUPLICATE_STATEMENT: &str = "42P05";
+/// undefined_object
+pub const UNDEFINED_OBJECT: &str = "42704";

@@ -165,7 +165,7 @@ class Postgres(Server):
         )
         setup = "CREATE ROLE weir LOGIN PASSWORD 'weir'\nCREATE DATABASE weir OWNER weir\n"
         single = [str(bin_folder / "postgres"), "--single", "-F", "-c", "exit_on_error=on", "-D", str(data), "postgres"]
-        subprocess.run([*unprivileged(), *single], input=setup, text=True, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([*unprivileged(), *single], input=setup, text=True, check=True, capture_output=True)
         port = free_port()
         settings = [f"--{name}={value}" for name, value in self.SETTINGS.items()]
         command = [str(bin_folder / "postgres"), "-D", str(data), "-p", str(port), "-k", "", *settings]
@@ -201,6 +201,8 @@ pool_mode = transaction
 default_pool_size = {POOL_SIZE}
 max_client_conn = 1000
 query_wait_timeout = 120
+log_connections = 0
+log_disconnections = 0
 ignore_startup_parameters = extra_float_digits
 """
         )

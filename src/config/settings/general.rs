@@ -109,7 +109,7 @@ pub(in crate::config) const GENERAL: &[Setting] = &[
     Setting::not_yet("max_db_client_connections", COUNT, "0", "0", "Clients of one database at a time; 0 is unlimited."),
     Setting::honoured("max_db_connections", COUNT, "0", "Server connections of one database over all its users; 0 is unlimited. Keep the sum below max_connections of the server."),
     Setting::honoured("max_packet_size", Bytes, "2147483647", "Largest protocol message let through, in bytes."),
-    Setting::not_yet("max_prepared_statements", COUNT, "200", "0", "Prepared statements kept on a server connection; 0 is off."),
+    Setting::honoured("max_prepared_statements", COUNT, "200", "Named prepared statements that a server connection keeps, shared by all clients; the one unused for longest makes room. 0 lets them through as they are, which fails as soon as a client changes servers."),
     Setting::not_yet("max_user_client_connections", COUNT, "0", "0", "Clients of one user at a time; 0 is unlimited."),
     Setting::honoured("max_user_connections", COUNT, "0", "Server connections of one user over all databases; 0 is unlimited."),
     Setting::honoured("metrics_listen", Text, "", "host:port where GET /metrics answers; empty is off. It shows names of databases and users: keep it inside.").restart(),

@@ -1,0 +1,351 @@
+//! Named prepared statements on their way to a server: the client's names become those that all clients share, and what
+//! the server lacks is put in front, in the same write.
+//!
+//! Every message of the client's is answered in its place by the server itself, so that errors, skipped messages and the
+//! order of answers are the server's own. A Parse of a statement that is there already goes out as a Close of nobody,
+//! whose answer the client gets as a ParseComplete; a Close goes out as a Close of nobody as well, since the statement
+//! is not the client's alone.
+
+use super::link::{Link, Tracking};
+use super::upstream::Message;
+use crate::server::{Interner, NOBODY, Origin, PREFIX, PROBE, Presence, Request, Statement};
+use crate::wire::backend::Status;
+use crate::wire::{HEADER, MAX_MESSAGE, TooLong, frontend, put_message, split_cstr};
+use bytes::{BufMut, Bytes, BytesMut};
+use std::sync::Arc;
+
+/// A statement that is made so that a DEALLOCATE has something to drop.
+const GONE: &str = "pgweir_gone";
+
+/// Bytes that go out in place of the head of a message; what is under way was noted already.
+pub(super) struct Rewritten {
+    pub(super) bytes: BytesMut,
+    /// Bytes of the message that they replace; the others follow them.
+    pub(super) replaces: usize,
+}
+
+/// Parse of a named statement.
+pub(super) fn parse(
+    link: &mut Link,
+    interner: &Interner,
+    limit: usize,
+    message: &Message<'_>,
+    name: &[u8],
+) -> Result<Rewritten, TooLong> {
+    let traffic = &link.server.pool().traffic;
+    traffic.count(|t| &t.client_parses);
+    let tail = &message.body[name.len() + 1..];
+    let key = Bytes::copy_from_slice(name);
+    if let Some(existing) = link.server.state.statements.names.get(name).cloned() {
+        return parse_duplicate(link, limit, message, existing, key);
+    }
+    let statement = if message.is_whole() { interner.intern(tail) } else { interner.local() };
+    link.server.state.statements.names.insert(key.clone(), Arc::clone(&statement));
+    let mut bytes = BytesMut::new();
+    match link.server.state.statements.presence(&statement) {
+        Presence::Sure if is_calm(link) => {
+            put_close(&mut bytes, NOBODY)?;
+            link.server.state.sent(Origin::Client, Request::ParseKnown(key));
+            return Ok(Rewritten { bytes, replaces: message.size });
+        }
+        Presence::Sure | Presence::Coming => {
+            put_parse(&mut bytes, PROBE, tail)?;
+            link.server.state.sent(Origin::Client, Request::ParseProbe(key));
+            put_close(&mut bytes, PROBE)?;
+            link.server.state.sent(Origin::Pooler, Request::Close);
+            return Ok(Rewritten { bytes, replaces: message.size });
+        }
+        Presence::Doubtful => evict(link, &mut bytes, &statement)?,
+        Presence::Absent => make_room(link, limit, &mut bytes)?,
+    }
+    link.server.pool().traffic.count(|t| &t.server_parses);
+    if !statement.is_local() {
+        link.server.state.statements.comes(&statement);
+    }
+    let replaces = put_parse_head(&mut bytes, &statement, message, name)?;
+    link.server.state.sent(Origin::Client, Request::ParseNamed { name: Some(key), statement });
+    Ok(Rewritten { bytes, replaces })
+}
+
+/// Parse of a name that the client has given before: the server is to refuse it, after it has looked at the SQL.
+fn parse_duplicate(
+    link: &mut Link,
+    limit: usize,
+    message: &Message<'_>,
+    existing: Arc<Statement>,
+    key: Bytes,
+) -> Result<Rewritten, TooLong> {
+    let mut bytes = BytesMut::new();
+    ensure(link, limit, &mut bytes, &existing)?;
+    let replaces = put_parse_head(&mut bytes, &existing, message, &key)?;
+    // Should it succeed against all that is known, the next use of the statement makes it afresh.
+    link.server.state.sent(Origin::Client, Request::ParseRefused { name: key, id: existing.id() });
+    Ok(Rewritten { bytes, replaces })
+}
+
+/// Bind of a named statement; `None` leaves the message as it is.
+pub(super) fn bind(
+    link: &mut Link,
+    limit: usize,
+    message: &Message<'_>,
+    name: &[u8],
+) -> Result<Option<Rewritten>, TooLong> {
+    link.server.pool().traffic.count(|t| &t.binds);
+    let mut bytes = BytesMut::new();
+    let portal = split_cstr(message.body).map(|(portal, _)| portal).unwrap_or_default();
+    let replaces = HEADER + portal.len() + 1 + name.len() + 1;
+    let Some(statement) = link.server.state.statements.names.get(name).cloned() else {
+        return hide(link, name, |out, name| put_bind_head(out, message, portal, replaces, name), replaces);
+    };
+    ensure(link, limit, &mut bytes, &statement)?;
+    put_bind_head(&mut bytes, message, portal, replaces, &server_name(&statement))?;
+    let request = Request::BindNamed { name: Bytes::copy_from_slice(name), id: statement.id() };
+    link.server.state.sent(Origin::Client, request);
+    Ok(Some(Rewritten { bytes, replaces }))
+}
+
+/// Describe of a named statement; `None` leaves the message as it is.
+pub(super) fn describe(link: &mut Link, limit: usize, name: &[u8]) -> Result<Option<Rewritten>, TooLong> {
+    let mut bytes = BytesMut::new();
+    let replaces = HEADER + 1 + name.len() + 1;
+    let Some(statement) = link.server.state.statements.names.get(name).cloned() else {
+        return hide(link, name, put_describe, replaces);
+    };
+    ensure(link, limit, &mut bytes, &statement)?;
+    put_describe(&mut bytes, &server_name(&statement))?;
+    let request = Request::DescribeNamed { name: Bytes::copy_from_slice(name), id: statement.id() };
+    link.server.state.sent(Origin::Client, request);
+    Ok(Some(Rewritten { bytes, replaces }))
+}
+
+/// A name that the client never gave: the server says so. One of pgweir's own names is made one that is never there.
+fn hide(
+    link: &mut Link,
+    name: &[u8],
+    put: impl FnOnce(&mut BytesMut, &[u8]) -> Result<(), TooLong>,
+    replaces: usize,
+) -> Result<Option<Rewritten>, TooLong> {
+    if !name.starts_with(PREFIX) {
+        return Ok(None);
+    }
+    let mut bytes = BytesMut::new();
+    put(&mut bytes, NOBODY)?;
+    let name = Bytes::copy_from_slice(name);
+    link.server.state.sent(Origin::Client, Request::BindNamed { name, id: 0 });
+    Ok(Some(Rewritten { bytes, replaces }))
+}
+
+/// Close of a named statement. What exists here only is closed, what is shared stays.
+pub(super) fn close(link: &mut Link, message: &Message<'_>, name: &[u8]) -> Result<Rewritten, TooLong> {
+    let mut bytes = BytesMut::new();
+    let was = link.server.state.statements.names.remove(name);
+    match was.as_ref().filter(|statement| statement.is_local()) {
+        Some(statement) => put_close(&mut bytes, &server_name(statement))?,
+        None => put_close(&mut bytes, NOBODY)?,
+    }
+    link.server.state.sent(Origin::Client, Request::CloseNamed { name: Bytes::copy_from_slice(name), was });
+    Ok(Rewritten { bytes, replaces: HEADER + message.body.len() })
+}
+
+/// DEALLOCATE of a name that was given by Parse: what the server drops is a stand-in.
+pub(super) fn deallocate(link: &mut Link, message: &Message<'_>) -> Result<Option<Rewritten>, TooLong> {
+    let Some(name) = deallocated_name(message) else { return Ok(None) };
+    let Some(name) =
+        link.server.state.statements.names.get_key_value(&name[..]).map(|(name, _)| name.clone())
+    else {
+        return Ok(None);
+    };
+    let mut bytes = BytesMut::new();
+    frontend::put_query(&mut bytes, &format!("PREPARE {GONE} AS SELECT"))?;
+    link.server.state.sent(Origin::Pooler, Request::Tolerated);
+    frontend::put_query(&mut bytes, &format!("DEALLOCATE {GONE}"))?;
+    link.server.state.sent(Origin::Client, Request::Deallocate(name));
+    Ok(Some(Rewritten { bytes, replaces: message.size }))
+}
+
+/// Notes a query that may drop statements which later messages rely on.
+pub(super) fn note_query(link: &mut Link, body: &[u8]) {
+    if link.tracking != Tracking::Off && (begins_with(body, b"DISCARD") || begins_with(body, b"DEALLOCATE")) {
+        link.server.state.statements.doubt_all();
+    }
+}
+
+fn begins_with(body: &[u8], word: &[u8]) -> bool {
+    body.trim_ascii_start().get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
+}
+
+/// The name in a query that is nothing but `DEALLOCATE name`; `ALL` is no name.
+fn deallocated_name(message: &Message<'_>) -> Option<Vec<u8>> {
+    if !message.is_whole() || !begins_with(message.body, b"DEALLOCATE") {
+        return None;
+    }
+    let text =
+        std::str::from_utf8(message.body).ok()?.trim_end_matches('\0').trim().trim_end_matches(';').trim();
+    let mut words = text.split_ascii_whitespace().skip(1).peekable();
+    words.next_if(|word| word.eq_ignore_ascii_case("PREPARE"));
+    let name = words.next()?;
+    if words.next().is_some() {
+        return None;
+    }
+    if let Some(quoted) = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
+        return Some(quoted.replace("\"\"", "\"").into_bytes());
+    }
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..));
+    (plain && !name.eq_ignore_ascii_case("ALL")).then(|| name.to_ascii_lowercase().into_bytes())
+}
+
+/// Sees to it that the next message finds a statement on the server.
+fn ensure(
+    link: &mut Link,
+    limit: usize,
+    out: &mut BytesMut,
+    statement: &Arc<Statement>,
+) -> Result<(), TooLong> {
+    if statement.is_local() {
+        return Ok(()); // it is where it was parsed, and so is the client
+    }
+    match link.server.state.statements.presence(statement) {
+        Presence::Sure | Presence::Coming => return Ok(()),
+        Presence::Doubtful => evict(link, out, statement)?,
+        Presence::Absent => make_room(link, limit, out)?,
+    }
+    link.server.pool().traffic.count(|t| &t.server_parses);
+    put_parse(out, &server_name(statement), statement.tail())?;
+    link.server.state.statements.comes(statement);
+    let request = Request::ParseNamed { name: None, statement: Arc::clone(statement) };
+    link.server.state.sent(Origin::Pooler, request);
+    Ok(())
+}
+
+fn make_room(link: &mut Link, limit: usize, out: &mut BytesMut) -> Result<(), TooLong> {
+    match link.server.state.statements.surplus(limit) {
+        Some(statement) => evict(link, out, &statement),
+        None => Ok(()),
+    }
+}
+
+fn evict(link: &mut Link, out: &mut BytesMut, statement: &Statement) -> Result<(), TooLong> {
+    put_close(out, &server_name(statement))?;
+    link.server.state.sent(Origin::Pooler, Request::Evict(statement.id()));
+    Ok(())
+}
+
+/// Whether it is known that a Parse would not be refused for the state of the transaction.
+fn is_calm(link: &Link) -> bool {
+    let state = &link.server.state;
+    state.transaction != Status::Failed && state.pending.is_in_first_batch()
+}
+
+fn server_name(statement: &Statement) -> BytesMut {
+    let mut name = BytesMut::new();
+    statement.put_name(&mut name);
+    name
+}
+
+fn put_close(out: &mut BytesMut, name: &[u8]) -> Result<(), TooLong> {
+    put_message(out, b'C', |out| put_target(out, name))
+}
+
+fn put_describe(out: &mut BytesMut, name: &[u8]) -> Result<(), TooLong> {
+    put_message(out, b'D', |out| put_target(out, name))
+}
+
+fn put_target(out: &mut BytesMut, name: &[u8]) {
+    out.put_u8(b'S');
+    out.put_slice(name);
+    out.put_u8(0);
+}
+
+fn put_parse(out: &mut BytesMut, name: &[u8], tail: &[u8]) -> Result<(), TooLong> {
+    put_message(out, b'P', |out| {
+        out.put_slice(name);
+        out.put_u8(0);
+        out.put_slice(tail);
+    })
+}
+
+/// Writes header and name of a Parse; the rest of the client's message follows. Tells how much of it that replaces.
+fn put_parse_head(
+    out: &mut BytesMut,
+    statement: &Statement,
+    message: &Message<'_>,
+    name: &[u8],
+) -> Result<usize, TooLong> {
+    let replaces = HEADER + name.len() + 1;
+    put_head(out, message, replaces, |out| {
+        statement.put_name(out);
+        out.put_u8(0);
+    })?;
+    Ok(replaces)
+}
+
+/// Writes header, portal and statement name of a Bind; the rest of the client's message follows.
+fn put_bind_head(
+    out: &mut BytesMut,
+    message: &Message<'_>,
+    portal: &[u8],
+    replaces: usize,
+    name: &[u8],
+) -> Result<(), TooLong> {
+    put_head(out, message, replaces, |out| {
+        out.put_slice(portal);
+        out.put_u8(0);
+        out.put_slice(name);
+        out.put_u8(0);
+    })
+}
+
+/// Writes the head of a message whose rest is the client's from `replaces` on; the length is that of both together.
+fn put_head(
+    out: &mut BytesMut,
+    message: &Message<'_>,
+    replaces: usize,
+    head: impl FnOnce(&mut BytesMut),
+) -> Result<(), TooLong> {
+    let start = out.len();
+    out.put_u8(message.tag);
+    out.put_u32(0);
+    head(out);
+    let length = (out.len() - start - 1) + message.size.saturating_sub(replaces);
+    match u32::try_from(length) {
+        Ok(length) if length <= MAX_MESSAGE => {
+            out[start + 1..start + HEADER].copy_from_slice(&length.to_be_bytes());
+            Ok(())
+        }
+        _ => Err(TooLong(length)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name_in(text: &str) -> Option<String> {
+        let body = format!("{text}\0");
+        let message = Message { tag: b'Q', body: body.as_bytes(), size: HEADER + body.len() };
+        deallocated_name(&message).map(|name| String::from_utf8(name).unwrap())
+    }
+
+    #[test]
+    fn the_name_of_a_deallocate_is_read_as_postgresql_does() {
+        assert_eq!(name_in("DEALLOCATE a"), Some("a".into()));
+        assert_eq!(name_in("  deallocate PREPARE  Pdo_1 ; "), Some("pdo_1".into()));
+        assert_eq!(name_in("DEALLOCATE \"A\"\"b\""), Some("A\"b".into()));
+        assert_eq!(name_in("DEALLOCATE ALL"), None);
+        assert_eq!(name_in("DEALLOCATE a; select 1"), None);
+        assert_eq!(name_in("select 1"), None);
+    }
+
+    #[test]
+    fn a_rewritten_head_has_the_length_of_the_whole() {
+        let body = b"portal\0name\0rest of the message";
+        let message = Message { tag: b'B', body, size: HEADER + body.len() };
+        let mut out = BytesMut::new();
+        let replaces = HEADER + 12;
+        put_bind_head(&mut out, &message, b"portal", replaces, b"pgweir_1").unwrap();
+        out.extend_from_slice(&body[12..]);
+        let length = u32::from_be_bytes(*out[1..].first_chunk().unwrap());
+        assert_eq!(usize::try_from(length).unwrap(), out.len() - 1);
+        assert_eq!(&out[5..], b"portal\0pgweir_1\0rest of the message");
+    }
+}
