@@ -98,20 +98,20 @@ async fn replies_are_those_of_postgresql() {
     let mut failures = String::new();
     let (mut seed, mut messages, mut failed) = (first, 0, 0);
     while messages < wanted && failed < FAILURES {
-        let names = if seed % 3 == 0 { Names::Some } else { Names::None };
+        let names = if seed % 2 == 0 { Names::Some } else { Names::None };
         let program = generate::program(seed, names);
         messages += u64::try_from(program.messages()).unwrap();
         let (direct, pooled) = arena.compare(&program).await;
+        if let Some(complaint) = arena.rival.complaint() {
+            let program = generate::program(seed, names);
+            panic!("PGWEIR_DIFF_SEED={seed}: the rival got {complaint} beside\n{program}");
+        }
         if !direct.matches(&pooled) {
             failed += 1;
             let shortest = arena.shrink(program).await;
             let (direct, pooled) = arena.compare(&shortest).await;
             writeln!(failures, "PGWEIR_DIFF_SEED={seed}\n{shortest} PostgreSQL:\n{direct} pgweir:\n{pooled}")
                 .unwrap();
-        }
-        if let Some(complaint) = arena.rival.complaint() {
-            let program = generate::program(seed, names);
-            panic!("PGWEIR_DIFF_SEED={seed}: the rival got {complaint} beside\n{program}");
         }
         seed += 1;
     }

@@ -331,12 +331,14 @@ impl Author {
                 self.send(program::sync());
             }
         }
+        // A Sync among data that are bad may be ignored or not; nobody can tell from outside.
+        let clean = self.dice.percent(50);
         for _ in 0..self.dice.below(4) {
             self.pause();
-            let good = self.dice.percent(85);
+            let good = clean || self.dice.percent(75);
             let rows = if good { "1\n2\n" } else { "3\nnot a number\n" };
             self.send(program::copy_data(rows));
-            if self.dice.percent(8) {
+            if clean && sql != COPIES[2] && self.dice.percent(16) {
                 let ignored = if self.dice.percent(50) { program::sync() } else { program::flush() };
                 self.send(ignored);
             }

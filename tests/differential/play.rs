@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use crate::common::{Message, Raw, frontend};
+use crate::common::{Message, frontend};
 use crate::program::{Program, Step};
 
 /// How long a pooler may keep a client waiting for what it owes.
@@ -58,74 +62,104 @@ pub async fn through_pooler(port: u16, program: &Program, expected: &Heard) -> H
 }
 
 async fn play(port: u16, program: &Program, wait: Wait<'_>) -> Heard {
-    let mut raw = Raw::open(port).await;
-    let mut heard = Heard { login: Vec::new(), answers: Vec::new(), waits: Vec::new(), end: End::Terminated };
-    let mut startup = vec![("user", "weir_trust"), ("database", "weir")];
-    startup.extend(program.startup.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    raw.write(&frontend::startup(frontend::VERSION_3_0, &startup)).await;
-    heard.login = raw.read_until_ready().await;
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let (input, output) = stream.into_split();
+    let (sender, answers) = mpsc::unbounded_channel();
+    // In a task of its own, so that no wait ends in the middle of a message.
+    let reader = tokio::spawn(read(input, sender));
+    let heard = Heard { login: Vec::new(), answers: Vec::new(), waits: Vec::new(), end: End::Terminated };
+    let mut client = Client { output, answers, heard };
+    let result = client.run(program, wait).await;
+    reader.abort();
+    let mut heard = client.heard;
+    heard.end = result.err().unwrap_or(End::Terminated);
     heard.login.retain(|message| message.tag != b'K');
     heard.login.sort_by(|one, two| (one.tag, &one.body).cmp(&(two.tag, &two.body)));
-    heard.end = match run(&mut raw, program, wait, &mut heard).await {
-        Ok(()) => End::Terminated,
-        Err(end) => end,
-    };
     heard
 }
 
-async fn run(raw: &mut Raw, program: &Program, wait: Wait<'_>, heard: &mut Heard) -> Result<(), End> {
-    let mut out = Vec::new();
-    for step in &program.steps {
-        match step {
-            Step::Send(sent) => out.extend_from_slice(&sent.bytes),
-            Step::Cut => {
-                post(raw, &mut out).await;
-                tokio::task::yield_now().await;
-            }
-            Step::Wait => {
-                post(raw, &mut out).await;
-                pause(raw, wait, heard).await?;
-            }
-        }
-    }
-    // What an unfinished batch has to say is heard too.
-    out.extend_from_slice(&frontend::flush());
-    post(raw, &mut out).await;
-    pause(raw, wait, heard).await?;
-    post(raw, &mut frontend::terminate()).await;
+async fn read(mut input: OwnedReadHalf, answers: mpsc::UnboundedSender<Message>) -> Option<()> {
     loop {
-        match timeout(STALL, raw.read_or_end()).await {
-            Ok(Some(message)) => heard.answers.push(message),
-            Ok(None) => return Ok(()),
-            Err(_) => return Err(End::Stalled),
-        }
+        let tag = input.read_u8().await.ok()?;
+        let length = usize::try_from(input.read_u32().await.ok()?).unwrap();
+        let mut body = vec![0; length.checked_sub(4)?];
+        input.read_exact(&mut body).await.ok()?;
+        answers.send(Message { tag, body }).ok()?;
     }
 }
 
-/// A server that is gone does not hear it, which shows in what it says.
-async fn post(raw: &mut Raw, out: &mut Vec<u8>) {
-    if !out.is_empty() {
-        let _gone_or_not = raw.try_write(out).await;
-        out.clear();
-    }
+struct Client {
+    output: OwnedWriteHalf,
+    answers: mpsc::UnboundedReceiver<Message>,
+    heard: Heard,
 }
 
-async fn pause(raw: &mut Raw, wait: Wait<'_>, heard: &mut Heard) -> Result<(), End> {
-    let (limit, wanted) = match wait {
-        Wait::Silence => (SILENCE, usize::MAX),
-        // Where PostgreSQL closed, its end is awaited.
-        Wait::Counts(counts) => (STALL, counts.get(heard.waits.len()).copied().unwrap_or(usize::MAX)),
-    };
-    while heard.answers.len() < wanted {
-        match timeout(limit, raw.read_or_end()).await {
-            Ok(Some(message)) => heard.answers.push(message),
-            Ok(None) => return Err(End::Cut),
-            Err(_) if matches!(wait, Wait::Silence) => break,
-            Err(_) => return Err(End::Stalled),
+impl Client {
+    async fn run(&mut self, program: &Program, wait: Wait<'_>) -> Result<(), End> {
+        let mut startup = vec![("user", "weir_trust"), ("database", "weir")];
+        startup.extend(program.startup.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let mut out = frontend::startup(frontend::VERSION_3_0, &startup);
+        self.post(&mut out).await;
+        while self.heard.login.last().is_none_or(|message| message.tag != b'Z') {
+            let message = self.hear(STALL).await?.ok_or(End::Cut)?;
+            self.heard.login.push(message);
+        }
+        for step in &program.steps {
+            match step {
+                Step::Send(sent) => out.extend_from_slice(&sent.bytes),
+                Step::Cut => {
+                    self.post(&mut out).await;
+                    tokio::task::yield_now().await;
+                }
+                Step::Wait => {
+                    self.post(&mut out).await;
+                    self.pause(wait).await?;
+                }
+            }
+        }
+        // What an unfinished batch has to say is heard too.
+        out.extend_from_slice(&frontend::flush());
+        self.post(&mut out).await;
+        self.pause(wait).await?;
+        self.post(&mut frontend::terminate()).await;
+        while let Some(message) = self.hear(STALL).await? {
+            self.heard.answers.push(message);
+        }
+        Ok(())
+    }
+
+    /// A server that is gone does not hear it, which shows in what it says.
+    async fn post(&mut self, out: &mut Vec<u8>) {
+        if !out.is_empty() {
+            let _heard_or_not = timeout(STALL, self.output.write_all(out)).await;
+            out.clear();
         }
     }
-    heard.waits.push(heard.answers.len());
-    Ok(())
+
+    async fn hear(&mut self, limit: Duration) -> Result<Option<Message>, End> {
+        timeout(limit, self.answers.recv()).await.map_err(|_| End::Stalled)
+    }
+
+    async fn pause(&mut self, wait: Wait<'_>) -> Result<(), End> {
+        let (limit, wanted) = match wait {
+            Wait::Silence => (SILENCE, usize::MAX),
+            // Where PostgreSQL closed, its end is awaited.
+            Wait::Counts(counts) => {
+                (STALL, counts.get(self.heard.waits.len()).copied().unwrap_or(usize::MAX))
+            }
+        };
+        while self.heard.answers.len() < wanted {
+            match self.hear(limit).await {
+                Ok(Some(message)) => self.heard.answers.push(message),
+                Ok(None) => return Err(End::Cut),
+                Err(_) if matches!(wait, Wait::Silence) => break,
+                Err(end) => return Err(end),
+            }
+        }
+        self.heard.waits.push(self.heard.answers.len());
+        Ok(())
+    }
 }
 
 impl Heard {
