@@ -145,8 +145,7 @@ async fn an_unknown_name_is_refused_by_its_name_unless_it_is_ignored() {
     assert!(switch.field('M').contains("-B"), "{switch:?}");
     assert_eq!(strict.raw().await.show(&["geqo"]).await, ["on"]);
 
-    let lenient =
-        pooler().setting("ignore_startup_parameters", "no_such_thing, WORK_MEM, not used").start();
+    let lenient = pooler().setting("ignore_startup_parameters", "no_such_thing, WORK_MEM, not used").start();
     let settings = [("no_such_thing", "1"), ("work_mem", "5MB"), ("geqo", "off")];
     let mut raw = lenient.raw_with("weir", &settings).await;
     let fresh = strict.raw().await.show(&["work_mem"]).await;
@@ -170,7 +169,8 @@ async fn hostile_values_survive() {
     ];
     let mut other = pooler.raw_with("weir", &[("app.tenant", "other")]).await;
     for value in hostile {
-        let mut raw = pooler.raw_with("weir", &[("app.tenant", value), ("standard_conforming_strings", "off")]).await;
+        let mut raw =
+            pooler.raw_with("weir", &[("app.tenant", value), ("standard_conforming_strings", "off")]).await;
         for _ in 0..2 {
             assert_eq!(raw.show(&["app.tenant"]).await, [value]);
             assert_eq!(other.show(&["app.tenant"]).await, ["other"]);
@@ -256,7 +256,8 @@ async fn a_set_of_a_reported_setting_follows_its_client() {
 /// Would break with: settings that are sent again though they are in force.
 #[tokio::test]
 async fn nothing_is_sent_while_nothing_changes() {
-    let log_all = [("log_statement", "all"), ("log_min_messages", "log"), ("log_min_error_statement", "error")];
+    let log_all =
+        [("log_statement", "all"), ("log_min_messages", "log"), ("log_min_error_statement", "error")];
     let postgres = log_all
         .iter()
         .fold(Postgres::builder(), |builder, (name, value)| builder.setting(name, value))
