@@ -26,7 +26,7 @@ use crate::auth::Terms;
 use crate::auth::UserList;
 use crate::config::Config;
 use crate::net::Stream;
-use crate::pool::Pools;
+use crate::pool::{Pools, Proofs};
 use crate::server::Interner;
 use crate::stats::{Gauge, Traffic};
 use arc_swap::ArcSwap;
@@ -48,6 +48,8 @@ pub struct Service {
     pub terms: ArcSwap<Terms>,
     /// SCRAM keys of earlier logins.
     pub keys: Arc<KeyCache>,
+    /// SCRAM keys that clients revealed.
+    pub proofs: Arc<Proofs>,
     /// Who serves them.
     pub pools: Arc<Pools>,
     /// Who is here.
