@@ -10,6 +10,7 @@ mod idle;
 mod link;
 mod login;
 mod named;
+mod overview;
 mod relay;
 mod run;
 mod timer;
@@ -19,6 +20,7 @@ mod welcome;
 pub use client::{Admission, ClientHandle, Clients, Order};
 pub use console::{Answer, Answering, Console, Role};
 pub use departure::Departure;
+pub use overview::{CONSOLE, DatabaseOverview, Overview, UserOverview, VERSION};
 pub use welcome::Adopted;
 
 use crate::auth::KeyCache;
