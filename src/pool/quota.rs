@@ -47,6 +47,10 @@ impl Quota {
         self.used.load(Ordering::Acquire)
     }
 
+    fn is_full(&self) -> bool {
+        self.used() >= self.limit.load(Ordering::Acquire)
+    }
+
     /// Whether more places are taken than the limit allows, since it was lowered.
     #[must_use]
     pub fn is_exceeded(&self) -> bool {
@@ -110,6 +114,9 @@ impl Quotas {
     ///
     /// [`Full`] names the limit.
     pub fn take(&self) -> Result<Seat, Full> {
+        // Look before taking: a place that is taken and given back wakes whoever is interested, the taker included,
+        // and so a keeper that waits behind a shared limit would never rest.
+        self.narrowest().map_or(Ok(()), Err)?;
         if !self.pool.take() {
             return Err(Full::Pool);
         }
@@ -123,6 +130,11 @@ impl Quotas {
             return Err(Full::User);
         }
         Ok(Seat(self.clone()))
+    }
+
+    fn narrowest(&self) -> Option<Full> {
+        let limits = [(&self.pool, Full::Pool), (&self.database, Full::Database), (&self.user, Full::User)];
+        limits.into_iter().find_map(|(quota, full)| quota.is_full().then_some(full))
     }
 
     /// Whether a limit was lowered below what is in use.
