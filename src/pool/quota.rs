@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 pub struct Quota {
     limit: AtomicU32,
     used: AtomicU32,
+    /// Of those used, the places of servers that are being closed.
+    leaving: AtomicU32,
     /// Pools to be woken when a place becomes free.
     interested: Mutex<Vec<Weak<Notify>>>,
 }
@@ -24,6 +26,7 @@ impl Quota {
         Self {
             limit: AtomicU32::new(limit.unwrap_or(UNLIMITED)),
             used: AtomicU32::new(0),
+            leaving: AtomicU32::new(0),
             interested: Mutex::default(),
         }
     }
@@ -51,10 +54,11 @@ impl Quota {
         self.used() >= self.limit.load(Ordering::Acquire)
     }
 
-    /// Whether more places are taken than the limit allows, since it was lowered.
-    #[must_use]
-    pub fn is_exceeded(&self) -> bool {
-        self.used() > self.limit.load(Ordering::Acquire)
+    /// How many places more are taken than the limit allows, since it was lowered; those of servers that are being
+    /// closed do not count, or a slow close would take all the others along.
+    fn excess(&self) -> u32 {
+        let staying = self.used().saturating_sub(self.leaving.load(Ordering::Acquire));
+        staying.saturating_sub(self.limit.load(Ordering::Acquire))
     }
 
     /// Has this notified whenever a place becomes free.
@@ -107,6 +111,10 @@ pub enum Full {
 #[derive(Debug)]
 pub struct Seat(Quotas);
 
+/// The place of a server that is being closed: still taken, and sure to become free.
+#[derive(Debug)]
+pub(super) struct LeavingSeat(Seat);
+
 impl Quotas {
     /// Takes a place under all three limits, or under none.
     ///
@@ -137,10 +145,32 @@ impl Quotas {
         limits.into_iter().find_map(|(quota, full)| quota.is_full().then_some(full))
     }
 
-    /// Whether a limit was lowered below what is in use.
+    /// How many servers must go, since a limit was lowered below what is in use.
     #[must_use]
-    pub fn are_exceeded(&self) -> bool {
-        [&self.pool, &self.database, &self.user].into_iter().any(|quota| quota.is_exceeded())
+    pub fn excess(&self) -> u32 {
+        self.all().map(|quota| quota.excess()).into_iter().max().unwrap_or(0)
+    }
+
+    fn all(&self) -> [&Quota; 3] {
+        [&self.pool, &self.database, &self.user]
+    }
+}
+
+impl Seat {
+    /// Its server is about to be closed.
+    pub(super) fn leave(self) -> LeavingSeat {
+        for quota in self.0.all() {
+            quota.leaving.fetch_add(1, Ordering::AcqRel);
+        }
+        LeavingSeat(self)
+    }
+}
+
+impl Drop for LeavingSeat {
+    fn drop(&mut self) {
+        for quota in self.0.0.all() {
+            quota.leaving.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -178,8 +208,11 @@ mod tests {
         let quotas = quotas(2, 9, 9);
         let seats = [quotas.take().unwrap(), quotas.take().unwrap()];
         quotas.pool.set_limit(Some(1));
-        assert!(quotas.are_exceeded());
-        drop(seats);
+        assert_eq!(quotas.excess(), 1);
+        let leaving = seats.map(Seat::leave);
+        assert_eq!((quotas.excess(), quotas.pool.used()), (0, 2));
+        drop(leaving);
+        assert_eq!(quotas.pool.used(), 0);
         let _one = quotas.take().unwrap();
         assert_eq!(quotas.take().unwrap_err(), Full::Pool);
     }
