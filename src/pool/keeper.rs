@@ -80,7 +80,9 @@ impl<C: Connector> Pool<C> {
     /// Starts dials for those who wait and for the minimum; tells when a pause after a failure ends.
     fn dial_as_needed(self: &Arc<Self>, now: Instant) -> Option<Instant> {
         let needed = |pool: &Self| {
-            let waiting = u64::try_from(pool.waiting().len()).unwrap_or(u64::MAX);
+            // An idle server while somebody waits is one that was handed over and not yet taken up: no reason to dial.
+            let unserved = pool.waiting().len().saturating_sub(pool.rack.idle_count());
+            let waiting = u64::try_from(unserved).unwrap_or(u64::MAX);
             let missing = pool.minimum().saturating_sub(pool.quotas.pool.used());
             let under_way = pool.dialling.get();
             under_way < DIALS && (waiting > under_way || (missing > 0 && under_way == 0))
@@ -119,8 +121,8 @@ impl<C: Connector> Pool<C> {
             Ok(server) => {
                 self.health().clear();
                 self.traffic.count(|t| &t.connects);
-                drop(guard);
                 self.admit(server, seat, generation);
+                drop(guard); // not before, or the keeper may dial for a waiter who is served
             }
             Err(error) => {
                 drop((seat, guard));
