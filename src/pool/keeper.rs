@@ -118,6 +118,14 @@ impl<C: Connector> Pool<C> {
         let generation = self.generation.load(Ordering::Acquire);
         let settings = self.settings.load_full();
         match self.connector.dial(&settings).await {
+            // Of an endpoint or a time that is over: it says nothing of the present one. In line it would cost the
+            // oldest waiter the place.
+            outcome if generation != self.generation.load(Ordering::Acquire) => {
+                if let Ok(server) = outcome {
+                    server.close().await;
+                }
+                drop((seat, guard));
+            }
             Ok(server) => {
                 self.health().clear();
                 self.traffic.count(|t| &t.connects);
