@@ -133,8 +133,8 @@ impl<C: Connector> Pool<C> {
                 drop(guard); // not before, or the keeper may dial for a waiter who is served
             }
             Err(error) => {
-                drop((seat, guard));
                 self.dial_failed(Arc::new(error));
+                drop((seat, guard)); // not before: a free seat wakes the keeper, which would dial without a pause
             }
         }
         self.wake.notify_one();
