@@ -85,7 +85,7 @@ impl<C: Connector> Pool<C> {
             let waiting = u64::try_from(unserved).unwrap_or(u64::MAX);
             let missing = pool.minimum().saturating_sub(pool.quotas.pool.used());
             let under_way = pool.dialling.get();
-            under_way < DIALS && (waiting > under_way || (missing > 0 && under_way == 0))
+            under_way < pool.health().dials(DIALS) && (waiting > under_way || (missing > 0 && under_way == 0))
         };
         while needed(self) {
             let retry_at = self.health().retry_at();
