@@ -41,10 +41,21 @@ impl<C: Connector> Pool<C> {
     fn tend(self: &Arc<Self>) -> Option<Instant> {
         let now = Instant::now();
         self.retire(now);
+        self.send_away(now);
         let retry = self.dial_as_needed(now);
         // An empty pool that nobody uses costs nothing, not even a timer.
         let idle_round = (!self.servers.is_empty() || self.clients.get() > 0).then(|| now + ROUND);
         [retry, idle_round].into_iter().flatten().min()
+    }
+
+    /// Those who wait are sent away when a login is refused for good and no server is left; what may pass they wait
+    /// out. This is asked in every round, not just after a dial: the last server may go, and a client may join the
+    /// line, after the login was refused.
+    fn send_away(&self, now: Instant) {
+        let refusal = self.health().refusal(now).filter(|error| !error.is_transient());
+        if refusal.is_some() && self.rack.is_bare() && !self.waiting().is_empty() {
+            self.refused.send_replace(refusal);
+        }
     }
 
     /// Closes idle servers that are dead, outdated, too old, idle for too long, or over a lowered limit.
@@ -157,15 +168,11 @@ impl<C: Connector> Pool<C> {
         self.rack.add(Member::new(server, self.servers.enlist(id, record), lifetime, generation, seat));
     }
 
-    /// Only what the server did counts against it. Those who wait are sent away when a login is refused for good and
-    /// no server is left; what may pass they wait out.
+    /// Only what the server did counts against it.
     fn dial_failed(&self, error: Arc<DialError>) {
         let retry = self.settings.load().server_login_retry;
         self.traffic.count(|t| &t.connect_failures);
         tracing::warn!(database = self.id.database, user = self.id.user, "server login failed: {error}");
-        self.health().failed(Arc::clone(&error), retry, Instant::now());
-        if !error.is_transient() && self.servers.is_empty() {
-            self.refused.send_replace(Some(error));
-        }
+        self.health().failed(error, retry, Instant::now());
     }
 }

@@ -281,10 +281,7 @@ impl<C: Connector> Pool<C> {
     fn fail_fast(&self) -> Result<(), Refusal> {
         let refusal = self.health().refusal(Instant::now());
         match refusal {
-            Some(error) if self.servers.is_empty() => {
-                self.wake.notify_one(); // somebody wants a server: try again as soon as that is due
-                Err(Refusal::LoginFailing(error))
-            }
+            Some(error) if self.rack.is_bare() => Err(Refusal::LoginFailing(error)),
             _ => Ok(()),
         }
     }
