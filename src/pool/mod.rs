@@ -351,6 +351,13 @@ impl<C: Connector> Pool<C> {
     }
 }
 
+impl<C: Connector> Drop for Pool<C> {
+    /// Its keeper may sleep without a timer and holds what the limits would notify: woken, it finds the pool gone.
+    fn drop(&mut self) {
+        self.wake.notify_one();
+    }
+}
+
 /// A place in line, left on drop.
 struct Waiter<'a, C: Connector> {
     pool: &'a Pool<C>,
