@@ -44,7 +44,8 @@ impl<C: Connector> Pool<C> {
         self.send_away(now);
         let retry = self.dial_as_needed(now);
         // An empty pool that nobody uses costs nothing, not even a timer.
-        let idle_round = (!self.servers.is_empty() || self.clients.get() > 0).then(|| now + ROUND);
+        let is_in_use = !self.servers.is_empty() || self.clients.get() > 0 || self.minimum() > 0;
+        let idle_round = is_in_use.then(|| now + ROUND);
         [retry, idle_round].into_iter().flatten().min()
     }
 
@@ -96,7 +97,7 @@ impl<C: Connector> Pool<C> {
             let waiting = u64::try_from(unserved).unwrap_or(u64::MAX);
             let missing = pool.minimum().saturating_sub(pool.quotas.pool.used());
             let under_way = pool.dialling.get();
-            under_way < pool.health().dials(DIALS) && (waiting > under_way || (missing > 0 && under_way == 0))
+            under_way < pool.health().dials(DIALS) && (waiting > under_way || (missing > 0 && under_way == 0 && !pool.quotas.are_wanted()))
         };
         while needed(self) {
             let retry_at = self.health().retry_at();

@@ -22,7 +22,7 @@ pub use registry::{PoolSnapshot, Pools};
 
 use crate::config::PoolSettings;
 use crate::server::{DialError, Parameters};
-use crate::stats::{Gauge, Peer, Roll, ServerRecord, ServerState, Traffic, micros};
+use crate::stats::{Gauge, GaugeGuard, Peer, Roll, ServerRecord, ServerState, Traffic, micros};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use health::Health;
 use member::Member;
@@ -363,13 +363,14 @@ struct Waiter<'a, C: Connector> {
     pool: &'a Pool<C>,
     arrival: u64,
     since: Instant,
+    _wants: [GaugeGuard; 2],
 }
 
 impl<'a, C: Connector> Waiter<'a, C> {
     fn join(pool: &'a Pool<C>) -> Self {
         let (arrival, since) = (pool.arrivals.fetch_add(1, Ordering::Relaxed), Instant::now());
         pool.waiting().insert(arrival, since);
-        Self { pool, arrival, since }
+        Self { pool, arrival, since, _wants: pool.quotas.want() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! How many servers there may be: of a pool, of a database, of a user. A [`Seat`] is a place under all three limits; it
 //! lives as long as its server and is given back on drop, so that live servers never exceed a limit, whatever happens.
 
+use crate::stats::{Gauge, GaugeGuard};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::Notify;
@@ -12,6 +13,8 @@ pub struct Quota {
     used: AtomicU32,
     /// Of those used, the places of servers that are being closed.
     leaving: AtomicU32,
+    /// Clients that wait for one of these places.
+    wanted: Gauge,
     /// Pools to be woken when a place becomes free.
     interested: Mutex<Vec<Weak<Notify>>>,
 }
@@ -27,6 +30,7 @@ impl Quota {
             limit: AtomicU32::new(limit.unwrap_or(UNLIMITED)),
             used: AtomicU32::new(0),
             leaving: AtomicU32::new(0),
+            wanted: Gauge::default(),
             interested: Mutex::default(),
         }
     }
@@ -52,6 +56,11 @@ impl Quota {
 
     fn is_full(&self) -> bool {
         self.used() >= self.limit.load(Ordering::Acquire)
+    }
+
+    fn is_wanted(&self) -> bool {
+        let free = self.limit.load(Ordering::Acquire).saturating_sub(self.used());
+        u64::from(free) <= self.wanted.get() && self.wanted.get() > 0
     }
 
     /// How many places more are taken than the limit allows, since it was lowered; those of servers that are being
@@ -143,6 +152,16 @@ impl Quotas {
     fn narrowest(&self) -> Option<Full> {
         let limits = [(&self.pool, Full::Pool), (&self.database, Full::Database), (&self.user, Full::User)];
         limits.into_iter().find_map(|(quota, full)| quota.is_full().then_some(full))
+    }
+
+    /// Counts a client that waits for a server.
+    pub(super) fn want(&self) -> [GaugeGuard; 2] {
+        [self.database.wanted.enter(), self.user.wanted.enter()]
+    }
+
+    /// Whether a server that nobody waits for would take the place of one that somebody does.
+    pub(super) fn are_wanted(&self) -> bool {
+        [&self.database, &self.user].into_iter().any(|quota| quota.is_wanted())
     }
 
     /// How many servers must go, since a limit was lowered below what is in use.
