@@ -129,19 +129,21 @@ impl<C: Connector> Pool<C> {
     async fn dial(self: Arc<Self>, seat: Seat, guard: GaugeGuard) {
         let generation = self.generation.load(Ordering::Acquire);
         let settings = self.settings.load_full();
-        match self.connector.dial(&settings).await {
-            // Of an endpoint or a time that is over: it says nothing of the present one. In line it would cost the
-            // oldest waiter the place.
-            outcome if generation != self.generation.load(Ordering::Acquire) => {
-                if let Ok(server) = outcome {
-                    server.close().await;
-                }
-                drop((seat, guard));
+        let outcome = self.connector.dial(&settings).await;
+        // A dial to an endpoint or of a time that is over says nothing of the present one, and its server would cost
+        // the oldest waiter the place in line.
+        let is_outdated = generation != self.generation.load(Ordering::Acquire);
+        match outcome {
+            Ok(server) if is_outdated => {
+                self.close(self.enlist(server, seat, generation));
+                drop(guard);
             }
+            Err(_) if is_outdated => drop((seat, guard)),
             Ok(server) => {
                 self.health().clear();
                 self.traffic.count(|t| &t.connects);
-                self.admit(server, seat, generation);
+                self.greeting.store(Some(server.baseline()));
+                self.rack.add(self.enlist(server, seat, generation));
                 drop(guard); // not before, or the keeper may dial for a waiter who is served
             }
             Err(error) => {
@@ -152,8 +154,7 @@ impl<C: Connector> Pool<C> {
         self.wake.notify_one();
     }
 
-    fn admit(&self, server: C::Server, seat: Seat, generation: u64) {
-        self.greeting.store(Some(server.baseline()));
+    fn enlist(&self, server: C::Server, seat: Seat, generation: u64) -> Member<C::Server> {
         let (peer, process) = server.identity();
         let id = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
         let record = ServerRecord::new(id, self.id.user.clone(), self.id.database.clone(), peer, process);
@@ -166,7 +167,7 @@ impl<C: Connector> Pool<C> {
             "new server connection"
         );
         let lifetime = self.settings.load().server_lifetime;
-        self.rack.add(Member::new(server, self.servers.enlist(id, record), lifetime, generation, seat));
+        Member::new(server, self.servers.enlist(id, record), lifetime, generation, seat)
     }
 
     /// Only what the server did counts against it.
