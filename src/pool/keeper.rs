@@ -97,7 +97,8 @@ impl<C: Connector> Pool<C> {
             let waiting = u64::try_from(unserved).unwrap_or(u64::MAX);
             let missing = pool.minimum().saturating_sub(pool.quotas.pool.used());
             let under_way = pool.dialling.get();
-            under_way < pool.health().dials(DIALS) && (waiting > under_way || (missing > 0 && under_way == 0 && !pool.quotas.are_wanted()))
+            under_way < pool.health().dials(DIALS)
+                && (waiting > under_way || (missing > 0 && under_way == 0 && !pool.quotas.are_wanted()))
         };
         while needed(self) {
             let retry_at = self.health().retry_at();
@@ -144,6 +145,7 @@ impl<C: Connector> Pool<C> {
                 self.traffic.count(|t| &t.connects);
                 self.greeting.store(Some(server.baseline()));
                 self.rack.add(self.enlist(server, seat, generation));
+                self.offer_room();
                 drop(guard); // not before, or the keeper may dial for a waiter who is served
             }
             Err(error) => {

@@ -300,7 +300,16 @@ impl<C: Connector> Pool<C> {
         member.idle_since = now;
         member.record.enter(ServerState::Idle, None);
         self.rack.put_back(ticket, member);
+        self.offer_room();
         None
+    }
+
+    /// A server that stands idle here may stand in the way of a client of another pool: have that looked at now, for
+    /// its own keeper was told that there was none.
+    fn offer_room(&self) {
+        if self.quotas.are_wanted() && self.waiting().is_empty() && self.idle_count() > 0 {
+            self.shared.crowded.notify_one();
+        }
     }
 
     /// Ends a server; its seat is free when the backend is gone, and then the keeper looks whether somebody waits.
@@ -377,5 +386,6 @@ impl<'a, C: Connector> Waiter<'a, C> {
 impl<C: Connector> Drop for Waiter<'_, C> {
     fn drop(&mut self) {
         self.pool.waiting().remove(&self.arrival);
+        self.pool.offer_room(); // of a server that was handed to it and that it did not live to take
     }
 }
