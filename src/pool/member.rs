@@ -20,7 +20,7 @@ pub(super) struct Member<S> {
     pub(super) idle_since: Instant,
     /// The pool's generation at the time it was dialled; an older one is not used again.
     pub(super) generation: u64,
-    _seat: Seat,
+    seat: Seat,
 }
 
 /// A member as it is handed about: what holds one, idle clients included, needs room for a pointer only.
@@ -37,16 +37,21 @@ impl<S> Member<S> {
         let now = Instant::now();
         let expires = lifetime.map(|lifetime| now + jittered(lifetime));
         let home = std::thread::current().id();
-        Self { server, record, home, expires, idle_since: now, generation, _seat: seat }
+        Self { server, record, home, expires, idle_since: now, generation, seat }
     }
 
-    /// Ends the connection, and then gives its seat back.
-    pub(super) async fn close(self)
+    /// Ends the connection, and then gives its seat back. From the call on, its seat counts as leaving.
+    pub(super) fn close(self) -> impl Future<Output = ()> + Send
     where
         S: Pooled,
     {
-        let Self { server, record: _record, _seat, .. } = self;
-        server.close().await;
+        let Self { server, record, seat, .. } = self;
+        let seat = seat.leave();
+        async move {
+            server.close().await;
+            drop(record); // before the seat: who is woken by a free seat finds the roll up to date
+            drop(seat);
+        }
     }
 
     /// Whether it has been open for too long.

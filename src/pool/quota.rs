@@ -1,6 +1,7 @@
 //! How many servers there may be: of a pool, of a database, of a user. A [`Seat`] is a place under all three limits; it
 //! lives as long as its server and is given back on drop, so that live servers never exceed a limit, whatever happens.
 
+use crate::stats::{Gauge, GaugeGuard};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::Notify;
@@ -10,6 +11,10 @@ use tokio::sync::Notify;
 pub struct Quota {
     limit: AtomicU32,
     used: AtomicU32,
+    /// Of those used, the places of servers that are being closed.
+    leaving: AtomicU32,
+    /// Clients that wait for one of these places.
+    wanted: Gauge,
     /// Pools to be woken when a place becomes free.
     interested: Mutex<Vec<Weak<Notify>>>,
 }
@@ -24,6 +29,8 @@ impl Quota {
         Self {
             limit: AtomicU32::new(limit.unwrap_or(UNLIMITED)),
             used: AtomicU32::new(0),
+            leaving: AtomicU32::new(0),
+            wanted: Gauge::default(),
             interested: Mutex::default(),
         }
     }
@@ -47,10 +54,20 @@ impl Quota {
         self.used.load(Ordering::Acquire)
     }
 
-    /// Whether more places are taken than the limit allows, since it was lowered.
-    #[must_use]
-    pub fn is_exceeded(&self) -> bool {
-        self.used() > self.limit.load(Ordering::Acquire)
+    fn is_full(&self) -> bool {
+        self.used() >= self.limit.load(Ordering::Acquire)
+    }
+
+    fn is_wanted(&self) -> bool {
+        let free = self.limit.load(Ordering::Acquire).saturating_sub(self.used());
+        u64::from(free) <= self.wanted.get() && self.wanted.get() > 0
+    }
+
+    /// How many places more are taken than the limit allows, since it was lowered; those of servers that are being
+    /// closed do not count, or a slow close would take all the others along.
+    fn excess(&self) -> u32 {
+        let staying = self.used().saturating_sub(self.leaving.load(Ordering::Acquire));
+        staying.saturating_sub(self.limit.load(Ordering::Acquire))
     }
 
     /// Has this notified whenever a place becomes free.
@@ -103,6 +120,10 @@ pub enum Full {
 #[derive(Debug)]
 pub struct Seat(Quotas);
 
+/// The place of a server that is being closed: still taken, and sure to become free.
+#[derive(Debug)]
+pub(super) struct LeavingSeat(Seat);
+
 impl Quotas {
     /// Takes a place under all three limits, or under none.
     ///
@@ -110,6 +131,9 @@ impl Quotas {
     ///
     /// [`Full`] names the limit.
     pub fn take(&self) -> Result<Seat, Full> {
+        // Look before taking: a place that is taken and given back wakes whoever is interested, the taker included,
+        // and so a keeper that waits behind a shared limit would never rest.
+        self.narrowest().map_or(Ok(()), Err)?;
         if !self.pool.take() {
             return Err(Full::Pool);
         }
@@ -125,10 +149,47 @@ impl Quotas {
         Ok(Seat(self.clone()))
     }
 
-    /// Whether a limit was lowered below what is in use.
+    fn narrowest(&self) -> Option<Full> {
+        let limits = [(&self.pool, Full::Pool), (&self.database, Full::Database), (&self.user, Full::User)];
+        limits.into_iter().find_map(|(quota, full)| quota.is_full().then_some(full))
+    }
+
+    /// Counts a client that waits for a server.
+    pub(super) fn want(&self) -> [GaugeGuard; 2] {
+        [self.database.wanted.enter(), self.user.wanted.enter()]
+    }
+
+    /// Whether a server that nobody waits for would take the place of one that somebody does.
+    pub(super) fn are_wanted(&self) -> bool {
+        [&self.database, &self.user].into_iter().any(|quota| quota.is_wanted())
+    }
+
+    /// How many servers must go, since a limit was lowered below what is in use.
     #[must_use]
-    pub fn are_exceeded(&self) -> bool {
-        [&self.pool, &self.database, &self.user].into_iter().any(|quota| quota.is_exceeded())
+    pub fn excess(&self) -> u32 {
+        self.all().map(|quota| quota.excess()).into_iter().max().unwrap_or(0)
+    }
+
+    fn all(&self) -> [&Quota; 3] {
+        [&self.pool, &self.database, &self.user]
+    }
+}
+
+impl Seat {
+    /// Its server is about to be closed.
+    pub(super) fn leave(self) -> LeavingSeat {
+        for quota in self.0.all() {
+            quota.leaving.fetch_add(1, Ordering::AcqRel);
+        }
+        LeavingSeat(self)
+    }
+}
+
+impl Drop for LeavingSeat {
+    fn drop(&mut self) {
+        for quota in self.0.0.all() {
+            quota.leaving.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 }
 
@@ -166,8 +227,11 @@ mod tests {
         let quotas = quotas(2, 9, 9);
         let seats = [quotas.take().unwrap(), quotas.take().unwrap()];
         quotas.pool.set_limit(Some(1));
-        assert!(quotas.are_exceeded());
-        drop(seats);
+        assert_eq!(quotas.excess(), 1);
+        let leaving = seats.map(Seat::leave);
+        assert_eq!((quotas.excess(), quotas.pool.used()), (0, 2));
+        drop(leaving);
+        assert_eq!(quotas.pool.used(), 0);
         let _one = quotas.take().unwrap();
         assert_eq!(quotas.take().unwrap_err(), Full::Pool);
     }
