@@ -136,7 +136,7 @@ impl<C: Connector> Pool<C> {
         let is_outdated = generation != self.generation.load(Ordering::Acquire);
         match outcome {
             Ok(server) if is_outdated => {
-                self.close(self.enlist(server, seat, generation));
+                self.close(*self.enlist(server, seat, generation));
                 drop(guard);
             }
             Err(_) if is_outdated => drop((seat, guard)),
