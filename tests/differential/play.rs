@@ -48,7 +48,7 @@ enum Wait<'a> {
     /// When nothing more comes.
     Silence,
     /// When as many messages have come as elsewhere.
-    Counts(&'a [usize]),
+    Answers(&'a Heard),
 }
 
 /// Plays it on PostgreSQL itself.
@@ -58,7 +58,7 @@ pub async fn directly(port: u16, program: &Program) -> Heard {
 
 /// Plays it on a pooler, which is to answer as `expected` says.
 pub async fn through_pooler(port: u16, program: &Program, expected: &Heard) -> Heard {
-    play(port, program, Wait::Counts(&expected.waits)).await
+    play(port, program, Wait::Answers(expected)).await
 }
 
 async fn play(port: u16, program: &Program, wait: Wait<'_>) -> Heard {
@@ -118,11 +118,15 @@ impl Client {
                 }
             }
         }
-        // What an unfinished batch has to say is heard too.
+        // What an unfinished batch has to say is heard too. PostgreSQL says it before it reads on.
         out.extend_from_slice(&frontend::flush());
+        if let Wait::Answers(expected) = wait {
+            self.post(&mut out).await;
+            let all = if expected.end == End::Terminated { expected.answers.len() } else { usize::MAX };
+            self.await_answers(all).await?;
+        }
+        out.extend_from_slice(&frontend::terminate());
         self.post(&mut out).await;
-        self.pause(wait).await?;
-        self.post(&mut frontend::terminate()).await;
         while let Some(message) = self.hear(STALL).await? {
             self.heard.answers.push(message);
         }
@@ -142,22 +146,27 @@ impl Client {
     }
 
     async fn pause(&mut self, wait: Wait<'_>) -> Result<(), End> {
-        let (limit, wanted) = match wait {
-            Wait::Silence => (SILENCE, usize::MAX),
-            // Where PostgreSQL closed, its end is awaited.
-            Wait::Counts(counts) => {
-                (STALL, counts.get(self.heard.waits.len()).copied().unwrap_or(usize::MAX))
+        match wait {
+            Wait::Silence => {
+                while let Ok(message) = self.hear(SILENCE).await {
+                    self.heard.answers.push(message.ok_or(End::Cut)?);
+                }
             }
-        };
-        while self.heard.answers.len() < wanted {
-            match self.hear(limit).await {
-                Ok(Some(message)) => self.heard.answers.push(message),
-                Ok(None) => return Err(End::Cut),
-                Err(_) if matches!(wait, Wait::Silence) => break,
-                Err(end) => return Err(end),
+            Wait::Answers(expected) => {
+                // Where PostgreSQL closed, its end is awaited.
+                let wanted = expected.waits.get(self.heard.waits.len());
+                self.await_answers(wanted.copied().unwrap_or(usize::MAX)).await?;
             }
         }
         self.heard.waits.push(self.heard.answers.len());
+        Ok(())
+    }
+
+    async fn await_answers(&mut self, wanted: usize) -> Result<(), End> {
+        while self.heard.answers.len() < wanted {
+            let message = self.hear(STALL).await?.ok_or(End::Cut)?;
+            self.heard.answers.push(message);
+        }
         Ok(())
     }
 }
