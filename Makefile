@@ -41,14 +41,16 @@ test-clients: build ## psql, pgbench and the drivers of other languages
 	tests/clients/run
 
 demo: build ## A PostgreSQL, a pooler, and a taste of both
-	$(CARGO) run --release -- demo
+	CARGO="$(CARGO)" scripts/demo.sh $(DEMO)
 
 bench: build ## Compare with PgBouncer
 	benches/run
 
-fuzz: ## Fuzz the parsers shortly (needs cargo-fuzz and a nightly toolchain)
-	@for target in $$($(CARGO) fuzz list); do \
-	    $(CARGO) fuzz run $$target -- -max_total_time=$(or $(SECONDS),30) || exit 1; \
+fuzz: ## Fuzz each parser shortly (needs cargo-fuzz and a nightly toolchain)
+	@for target in $$($(CARGO) +nightly fuzz list); do \
+	    mkdir -p fuzz/corpus/$$target; \
+	    $(CARGO) +nightly fuzz run $$target fuzz/corpus/$$target fuzz/corpus-seed/$$target \
+	        -- -max_total_time=$(or $(SECONDS),30) || exit 1; \
 	done
 
 clean: ## Remove what was built, and the cache

@@ -6,6 +6,7 @@
 //!
 //! | layer | module | what it does |
 //! |---|---|---|
+//! | 7 | [`demo`] | a throwaway PostgreSQL and a load to look at; beside it `main`, arguments only |
 //! | 6 | [`app`] | start, listeners, signals, reload, shutdown |
 //! | 5 | [`admin`], [`metrics`] | the faces: console and exporter |
 //! | 4 | [`session`] | one client, from its first byte to its last |
@@ -29,6 +30,7 @@ pub mod admin;
 pub mod app;
 pub mod auth;
 pub mod config;
+pub mod demo;
 pub mod metrics;
 pub mod net;
 pub mod pool;

@@ -3,8 +3,11 @@
 use clap::{Args, Parser, Subcommand};
 use pgweir::app::{self, Verbosity};
 use pgweir::config::{Config, check_report, convert, process_environment};
+use pgweir::demo::{self, After, Show};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// A PostgreSQL connection pooler with transaction-level multiplexing.
 #[derive(Debug, Parser)]
@@ -41,15 +44,41 @@ enum Command {
         /// The pgbouncer.ini.
         file: PathBuf,
     },
+    /// Start a throwaway PostgreSQL with pgweir before it, and show a load on both.
+    Demo(Demo),
+}
+
+#[derive(Debug, Args)]
+struct Demo {
+    /// Clients at a time.
+    #[arg(long, value_name = "N", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    clients: u32,
+    /// Server connections that they share.
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    servers: u32,
+    /// How long the load lasts.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: u64,
+    /// End after the load instead of waiting for Ctrl-C; so it is too when the output is no terminal.
+    #[arg(long)]
+    exit: bool,
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are no failure; a wrong call is 1, as PgBouncer has it.
+            let _nowhere_to_print = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
     let result = match (cli.command, cli.serve) {
         (Some(Command::Check { file }), _) => check(&file),
         (Some(Command::Convert { file }), _) => {
             convert(&file).map(|toml| print!("{toml}")).map_err(Into::into)
         }
+        (Some(Command::Demo(demo)), _) => show(&demo),
         (None, Some(serve)) => run(&serve),
         (None, None) => Ok(()),
     };
@@ -70,5 +99,17 @@ fn check(file: &std::path::Path) -> anyhow::Result<()> {
 fn run(serve: &Serve) -> anyhow::Result<()> {
     let verbosity = Verbosity { verbose: serve.verbose, quiet: serve.quiet };
     app::runtime()?.block_on(app::run(&serve.file, verbosity))?;
+    Ok(())
+}
+
+fn show(demo: &Demo) -> anyhow::Result<()> {
+    let ends = demo.exit || !std::io::stdout().is_terminal();
+    let show = Show {
+        clients: demo.clients,
+        servers: demo.servers,
+        length: Duration::from_secs(demo.seconds),
+        after: if ends { After::Exit } else { After::Stay },
+    };
+    app::runtime()?.block_on(demo::run(show))?;
     Ok(())
 }

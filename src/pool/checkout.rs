@@ -1,6 +1,6 @@
 //! A server in use.
 
-use super::member::Member;
+use super::member::{Held, Member};
 use super::rack::{TicketInHand, discard};
 use super::{Connector, Pool, Pooled};
 use crate::stats::ServerRecord;
@@ -12,11 +12,11 @@ use std::sync::Arc;
 pub struct Checkout<C: Connector> {
     pool: Arc<Pool<C>>,
     /// Both are there until `release` or drop takes them.
-    out: Option<(TicketInHand, Member<C::Server>)>,
+    out: Option<(TicketInHand, Held<C::Server>)>,
 }
 
 impl<C: Connector> Checkout<C> {
-    pub(super) fn new(pool: Arc<Pool<C>>, ticket: TicketInHand, member: Member<C::Server>) -> Self {
+    pub(super) fn new(pool: Arc<Pool<C>>, ticket: TicketInHand, member: Held<C::Server>) -> Self {
         Self { pool, out: Some((ticket, member)) }
     }
 

@@ -47,6 +47,14 @@ impl Health {
         *self = Self::Well;
     }
 
+    /// Why the last dial failed, when it did.
+    pub(super) fn error(&self) -> Option<Arc<DialError>> {
+        match self {
+            Self::Well => None,
+            Self::Failing { error, .. } => Some(Arc::clone(error)),
+        }
+    }
+
     /// When a dial may be tried; `None` is at once.
     pub(super) fn retry_at(&self) -> Option<Instant> {
         match self {

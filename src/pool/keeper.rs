@@ -141,7 +141,8 @@ impl<C: Connector> Pool<C> {
             "new server connection"
         );
         let lifetime = self.settings.load().server_lifetime;
-        self.rack.add(Member::new(server, self.servers.enlist(id, record), lifetime, generation, seat));
+        let member = Member::new(server, self.servers.enlist(id, record), lifetime, generation, seat);
+        self.rack.add(Box::new(member));
     }
 
     /// Only what the server did counts against it. Those who wait are sent away when a login is refused for good and

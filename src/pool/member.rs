@@ -23,6 +23,9 @@ pub(super) struct Member<S> {
     _seat: Seat,
 }
 
+/// A member as it is handed about: what holds one, idle clients included, needs room for a pointer only.
+pub(super) type Held<S> = Box<Member<S>>;
+
 impl<S> Member<S> {
     pub(super) fn new(
         server: S,

@@ -16,7 +16,7 @@ mod registry;
 mod tests;
 
 pub use checkout::Checkout;
-pub use postgres::{Postgres, ServerCheckout, ServerPool};
+pub use postgres::{Postgres, Proofs, ServerCheckout, ServerPool};
 pub use quota::{Full, Quota, Quotas};
 pub use registry::{PoolSnapshot, Pools};
 
@@ -25,7 +25,7 @@ use crate::server::{DialError, Parameters};
 use crate::stats::{Gauge, Peer, Roll, ServerRecord, ServerState, Traffic, micros};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use health::Health;
-use member::Member;
+use member::Held;
 use rack::{Preference, Rack, TicketInHand};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -203,6 +203,12 @@ impl<C: Connector> Pool<C> {
         (waiting.len(), oldest.unwrap_or_default())
     }
 
+    /// Why the last dial failed, when it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<Arc<DialError>> {
+        self.health().error()
+    }
+
     /// Takes an idle server, if there is one that nobody waits for.
     pub fn try_checkout(self: &Arc<Self>) -> Option<Checkout<C>> {
         loop {
@@ -266,7 +272,7 @@ impl<C: Connector> Pool<C> {
     fn admit_to_client(
         self: &Arc<Self>,
         ticket: TicketInHand,
-        member: Member<C::Server>,
+        member: Held<C::Server>,
     ) -> Option<Checkout<C>> {
         let sound = member.server.is_quiet() && member.generation == self.generation.load(Ordering::Acquire);
         let checkout = Checkout::new(Arc::clone(self), ticket, member);
@@ -293,8 +299,8 @@ impl<C: Connector> Pool<C> {
     fn put_back(
         &self,
         ticket: TicketInHand,
-        mut member: Member<C::Server>,
-    ) -> Option<(TicketInHand, Member<C::Server>)> {
+        mut member: Held<C::Server>,
+    ) -> Option<(TicketInHand, Held<C::Server>)> {
         let now = Instant::now();
         let outdated = member.generation != self.generation.load(Ordering::Acquire);
         if outdated || member.is_expired(now) || self.quotas.are_exceeded() {
@@ -307,7 +313,7 @@ impl<C: Connector> Pool<C> {
     }
 
     /// Ends a server; its seat is free when the backend is gone, and then the keeper looks whether somebody waits.
-    fn close(&self, member: Member<C::Server>) {
+    fn close(&self, member: Held<C::Server>) {
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(member.close());
         }

@@ -2,7 +2,7 @@
 //! tickets to waiters strictly oldest first, and takes back the ticket of a waiter that left. Which idle server a
 //! ticket is redeemed for is decided here.
 
-use super::member::Member;
+use super::member::{Held, Member};
 use deadpool::unmanaged::{Object, Pool};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ pub(super) type TicketInHand = Object<Ticket>;
 #[derive(Debug)]
 pub(super) struct Rack<S> {
     line: Pool<Ticket>,
-    idle: Mutex<VecDeque<Member<S>>>,
+    idle: Mutex<VecDeque<Held<S>>>,
 }
 
 /// Which idle server is used next.
@@ -42,17 +42,17 @@ impl<S> Rack<S> {
     }
 
     /// Takes an idle server if nobody waits for it.
-    pub(super) fn try_take(&self, preference: Preference) -> Option<(TicketInHand, Member<S>)> {
+    pub(super) fn try_take(&self, preference: Preference) -> Option<(TicketInHand, Held<S>)> {
         self.line.try_get().ok().and_then(|ticket| self.redeem(ticket, preference))
     }
 
     /// Waits in line. Cancel safe: who leaves the line has taken nothing.
-    pub(super) async fn take(&self, preference: Preference) -> Option<(TicketInHand, Member<S>)> {
+    pub(super) async fn take(&self, preference: Preference) -> Option<(TicketInHand, Held<S>)> {
         let ticket = self.line.get().await.ok()?;
         self.redeem(ticket, preference)
     }
 
-    fn redeem(&self, ticket: TicketInHand, preference: Preference) -> Option<(TicketInHand, Member<S>)> {
+    fn redeem(&self, ticket: TicketInHand, preference: Preference) -> Option<(TicketInHand, Held<S>)> {
         match choose(&mut self.idle(), preference) {
             Some(member) => Some((ticket, member)),
             None => {
@@ -64,7 +64,7 @@ impl<S> Rack<S> {
     }
 
     /// Puts a server in for the first time.
-    pub(super) fn add(&self, member: Member<S>) {
+    pub(super) fn add(&self, member: Held<S>) {
         self.idle().push_back(member);
         if self.line.try_add(Ticket).is_err() {
             // Only a closed line refuses, and this one is never closed.
@@ -73,13 +73,13 @@ impl<S> Rack<S> {
     }
 
     /// Puts a server back; the oldest waiter gets it.
-    pub(super) fn put_back(&self, ticket: TicketInHand, member: Member<S>) {
+    pub(super) fn put_back(&self, ticket: TicketInHand, member: Held<S>) {
         self.idle().push_back(member);
         drop(ticket);
     }
 
     /// Takes out idle servers that meet a condition, but none that a waiter is about to get.
-    pub(super) fn weed(&self, mut unwanted: impl FnMut(&Member<S>) -> bool) -> Vec<Member<S>> {
+    pub(super) fn weed(&self, mut unwanted: impl FnMut(&Member<S>) -> bool) -> Vec<Held<S>> {
         let mut weeds = Vec::new();
         let mut idle = self.idle();
         let mut at = 0;
@@ -100,13 +100,13 @@ impl<S> Rack<S> {
         self.idle().len()
     }
 
-    fn idle(&self) -> MutexGuard<'_, VecDeque<Member<S>>> {
+    fn idle(&self) -> MutexGuard<'_, VecDeque<Held<S>>> {
         // The queue is whole after every step, so a panic elsewhere cannot have spoilt it.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn choose<S>(idle: &mut VecDeque<Member<S>>, preference: Preference) -> Option<Member<S>> {
+fn choose<S>(idle: &mut VecDeque<Held<S>>, preference: Preference) -> Option<Held<S>> {
     match preference {
         Preference::Oldest => idle.pop_front(),
         Preference::Warmest => {

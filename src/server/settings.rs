@@ -99,6 +99,23 @@ impl Settings {
         Self::of(map)
     }
 
+    /// What is known of these settings when they have been asked for on a server with the settings `before`, as far as
+    /// it reports nothing. A server reports what changes: where another spelling of a value leads to no report, the value
+    /// is the one from before.
+    #[must_use]
+    pub fn unless_reported(&self, before: &Self, baseline: &Parameters) -> Self {
+        let known = |name: &str, value: &str| {
+            if FOLLOWED.contains(&name) && baseline.contains_key(name) {
+                before.get(name).map(str::to_owned)
+            } else {
+                Some(value.to_owned())
+            }
+        };
+        Self::of(
+            self.iter().filter_map(|(name, value)| Some((name.to_owned(), known(name, value)?))).collect(),
+        )
+    }
+
     /// The SQL that leads from these settings to `wanted`, or `None` when nothing differs.
     ///
     /// It is one simple query, so it happens as a whole or not at all. Values go through `set_config`, since `SET`
@@ -214,6 +231,17 @@ mod tests {
         assert_eq!(tokyo.get("TimeZone"), Some("Asia/Tokyo"));
         assert_eq!(tokyo.after_report("TimeZone", "UTC", &baseline()), none);
         assert_eq!(none.after_report("in_hot_standby", "on", &baseline()), none);
+    }
+
+    #[test]
+    fn another_spelling_of_a_value_that_is_in_force_is_known_by_its_own() {
+        let asked = settings(&[("timezone", "utc"), ("work_mem", "5MB")]);
+        let work_mem = settings(&[("work_mem", "5MB")]);
+        assert_eq!(asked.unless_reported(&Settings::default(), &baseline()), work_mem);
+        let tokyo = settings(&[("timezone", "Asia/Tokyo")]);
+        let known = settings(&[("timezone", "asia/tokyo")]).unless_reported(&tokyo, &baseline());
+        assert_eq!(known, tokyo);
+        assert_eq!(known.after_report("TimeZone", "UTC", &baseline()), Settings::default());
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! The console's side of the protocol. What its commands mean is for whoever implements [`Console`].
 
-use super::client::Admission;
 use super::{FAREWELL, Service};
 use crate::config::Config;
 use crate::net::{Broken, Dialogue};
-use crate::stats::Peer;
+use crate::stats::{Peer, unix_micros};
 use crate::wire::backend::{self, Status};
 use crate::wire::{Report, TooLong, split_cstr, sqlstate};
 use bytes::BytesMut;
@@ -55,7 +54,6 @@ pub(super) struct Visitor {
     pub(super) peer: Peer,
     pub(super) user: String,
     pub(super) role: Role,
-    pub(super) _admission: Admission,
 }
 
 /// Writes what a client of the console is told at its login.
@@ -77,8 +75,10 @@ pub(super) fn put_parameters(out: &mut BytesMut) {
 
 /// Answers commands until the visitor leaves.
 pub(super) async fn converse(service: Arc<Service>, mut visitor: Visitor) {
+    let present = service.clients.visit(visitor.user.clone(), visitor.peer.clone());
     tracing::info!(user = visitor.user, address = visitor.peer.address, role = ?visitor.role, "console login");
     while let Ok(out) = next_answer(&service, &mut visitor).await {
+        present.requested_at(unix_micros());
         if visitor.dialogue.send(&out).await.is_err() {
             break;
         }

@@ -130,8 +130,10 @@ pub(super) fn give_back(mut server: ServerCheckout) {
 pub(super) fn describe(pool: &ServerPool) -> String {
     let snapshot = pool.snapshot();
     let size = snapshot.size.map_or_else(|| "unlimited".to_owned(), |size| size.to_string());
+    let failure =
+        pool.failure().map_or_else(String::new, |error| format!(" The last server login failed: {error}."));
     format!(
-        "Pool {}/{}: {} servers active, {} idle, {} being connected, pool_size {size}, {} clients waiting.",
+        "Pool {}/{}: {} servers active, {} idle, {} being connected, pool_size {size}, {} clients waiting.{failure}",
         snapshot.id.database,
         snapshot.id.user,
         snapshot.active,

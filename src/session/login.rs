@@ -41,7 +41,7 @@ pub(super) enum Arrival {
 /// Who came in.
 pub(super) enum Entrance {
     Client(Admitted),
-    Console { user: String, role: Role, admission: Admission },
+    Console { user: String, role: Role },
 }
 
 /// A client that is logged in, without its connection.
@@ -84,16 +84,16 @@ impl Front {
     async fn log_in(&mut self, service: &Arc<Service>, startup: &Startup) -> Result<Entrance, Departure> {
         let config = service.config.load_full();
         let applicant = self.identify(startup).await?;
-        let admission = service.clients.admit(config.limits.max_client_conn);
-        let is_console = is_console(&applicant.database);
-        if admission.is_none() && !is_console {
-            return Err(departure::too_many_clients(&config));
+        if is_console(&applicant.database) {
+            // The console takes no client's place, so that it can be reached when all are taken.
+            self.authenticate(service, &applicant).await?;
+            return self.enter_console(&config, applicant.user).await;
         }
-        let admission = admission.ok_or_else(|| departure::too_many_clients(&config))?;
+        let admission = service
+            .clients
+            .admit(config.limits.max_client_conn)
+            .ok_or_else(|| departure::too_many_clients(&config))?;
         self.authenticate(service, &applicant).await?;
-        if is_console {
-            return self.enter_console(&config, applicant.user, admission).await;
-        }
         self.enter_pool(service, config, startup, applicant, admission).await
     }
 
@@ -140,6 +140,9 @@ impl Front {
                     if let Some(challenge) = last {
                         self.put(|out| backend::put_authentication(out, &challenge.body())).await?;
                     }
+                    if let Some(keys) = proof.scram() {
+                        service.proofs.remember(proof.user(), keys.clone());
+                    }
                     return Ok(proof);
                 }
                 Step::Denied(denial) => {
@@ -168,12 +171,7 @@ impl Front {
         }
     }
 
-    async fn enter_console(
-        &mut self,
-        config: &Config,
-        user: String,
-        admission: Admission,
-    ) -> Result<Entrance, Departure> {
+    async fn enter_console(&mut self, config: &Config, user: String) -> Result<Entrance, Departure> {
         let Some(role) = Role::of(config, &user) else {
             return Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, "not allowed")
                 .hint("admin_users and stats_users name who may use the console.")
@@ -183,7 +181,7 @@ impl Front {
         super::console::put_parameters(&mut out);
         backend::put_ready(&mut out, Status::Idle);
         self.send(&out).await?;
-        Ok(Entrance::Console { user, role, admission })
+        Ok(Entrance::Console { user, role })
     }
 
     async fn enter_pool(
@@ -231,8 +229,8 @@ impl Front {
                 let interner = Arc::clone(&service.interner);
                 Arrival::Session(Box::new(Session::new(dialogue, admitted, interner)))
             }
-            Entrance::Console { user, role, admission } => {
-                Arrival::Console(Box::new(Visitor { dialogue, peer, user, role, _admission: admission }))
+            Entrance::Console { user, role } => {
+                Arrival::Console(Box::new(Visitor { dialogue, peer, user, role }))
             }
         }
     }

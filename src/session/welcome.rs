@@ -130,7 +130,8 @@ async fn ask(pool: &Arc<ServerPool>, wanted: Settings) -> Result<Settings, Depar
         link::give_back(server);
         return Ok(wanted);
     };
-    let before = std::mem::replace(&mut server.state.applied, wanted);
+    let before = server.state.applied.clone();
+    server.state.applied = wanted.unless_reported(&before, &server.state.baseline);
     match server.query(&sql).await {
         Ok(()) => {
             let settings = server.state.applied.clone();

@@ -9,6 +9,7 @@ pub mod config;
 pub mod fake;
 pub mod frontend;
 mod installation;
+pub mod look;
 pub mod pooler;
 pub mod postgres;
 pub mod raw;
