@@ -133,11 +133,11 @@ async fn newer_minors_and_options_are_negotiated_once() {
     let stage = Stage::open().await;
     let plain = [("user", "weir_trust"), ("database", stage.database.as_str())];
     let with_option = [plain[0], plain[1], ("_pq_.test", "1")];
-    let cases: [(u32, &[(&str, &str)], Option<&[u8]>, usize); 4] = [
-        (frontend::VERSION_3_0, &plain, None, 8),
-        (frontend::VERSION_3_2, &plain, None, 36),
-        (0x0003_270f, &plain, Some(b"\0\x03\0\x02\0\0\0\0"), 36),
-        (frontend::VERSION_3_0, &with_option, Some(b"\0\x03\0\0\0\0\0\x01_pq_.test\0"), 8),
+    let cases = [
+        (frontend::VERSION_3_0, &plain[..], None, 8),
+        (frontend::VERSION_3_2, &plain[..], None, 36),
+        (0x0003_270f, &plain[..], Some(&b"\0\x03\0\x02\0\0\0\0"[..]), 36),
+        (frontend::VERSION_3_0, &with_option[..], Some(&b"\0\x03\0\0\0\0\0\x01_pq_.test\0"[..]), 8),
     ];
     for (version, parameters, negotiation, key) in cases {
         let mut raw = Raw::open(stage.pooler.port()).await;
