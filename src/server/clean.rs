@@ -1,10 +1,10 @@
 //! Bringing a server back to where another client may have it, or to its end.
 
-use super::{Event, Health, Origin, Request, Server, ServerFault};
+use super::{Event, Health, Origin, Request, Server, ServerFault, Understanding};
 use crate::net::Pipe;
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, SYNC, TERMINATE};
-use crate::wire::{Report, Severity};
+use crate::wire::{Report, Severity, TooLong};
 use bytes::BytesMut;
 use std::future::poll_fn;
 use std::io;
@@ -56,7 +56,7 @@ pub enum Unclean {
     Write(#[from] io::Error),
     /// A message of pgweir's own could not be built.
     #[error(transparent)]
-    TooLong(#[from] crate::wire::TooLong),
+    TooLong(#[from] TooLong),
 }
 
 /// Why a query of pgweir's own came to nothing.
@@ -148,8 +148,23 @@ impl Server {
         Ok(())
     }
 
-    /// Ends what the client began: a COPY fails (never succeeds), a batch gets its Sync, answers are read and dropped.
+    /// Ends what the client began, as soon as it shows what that is: a COPY fails (never succeeds), a batch gets its
+    /// Sync, answers are read and dropped.
     async fn finish_batch(&mut self) -> Result<(), Unclean> {
+        let mut room = DRAIN;
+        loop {
+            if self.state.pending.needs_more() {
+                let closing = self.close_batch()?;
+                self.stream.write_all(&closing).await?;
+            }
+            if self.state.pending.is_settled() {
+                return Ok(());
+            }
+            self.hear_and_drop(&mut room, &mut |_, _| {}).await?;
+        }
+    }
+
+    fn close_batch(&mut self) -> Result<BytesMut, TooLong> {
         let mut out = BytesMut::new();
         if self.state.pending.takes_copy_data() {
             frontend::put_copy_fail(&mut out, "client disconnected")?;
@@ -162,7 +177,7 @@ impl Server {
             out.extend_from_slice(&SYNC);
             self.state.sent(Origin::Pooler, Request::Sync);
         }
-        self.exchange(&out).await.map(|_refusal| ())
+        Ok(out)
     }
 
     /// Runs a query of pgweir's own to its end.
@@ -186,18 +201,25 @@ impl Server {
         self.stream.write_all(messages).await?;
         let (mut room, mut refusal) = (DRAIN, None);
         while !self.state.pending.is_settled() {
-            let heard = poll_fn(|cx| {
-                self.poll_hear(cx, &mut |event, _| {
-                    if let Event::PoolerError(fields) = event {
-                        refusal.get_or_insert_with(|| fields.to_report(Severity::Fatal));
-                    }
-                })
-            });
-            let count = heard.await?;
-            self.input.discard_output();
-            room = room.checked_sub(count).ok_or(Unclean::TooMuch)?;
+            let note = &mut |event: Event<'_>, _: &Understanding| {
+                if let Event::PoolerError(fields) = event {
+                    refusal.get_or_insert_with(|| fields.to_report(Severity::Fatal));
+                }
+            };
+            self.hear_and_drop(&mut room, note).await?;
         }
         Ok(refusal)
+    }
+
+    async fn hear_and_drop(
+        &mut self,
+        room: &mut usize,
+        events: &mut impl FnMut(Event, &Understanding),
+    ) -> Result<(), Unclean> {
+        let count = poll_fn(|cx| self.poll_hear(cx, events)).await?;
+        self.input.discard_output();
+        *room = room.checked_sub(count).ok_or(Unclean::TooMuch)?;
+        Ok(())
     }
 
     /// Ends the connection and waits, within bounds, until the backend is gone: only then its place under the limits

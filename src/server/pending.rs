@@ -198,17 +198,15 @@ pub struct Pending {
     syncs: Syncs,
 }
 
-/// A Sync among COPY data is ignored when the data before it are good. When they are not, it ends the skipping that
-/// begins with the error; which of the two it was, nothing tells. No driver sends one, but then nobody else may get the
-/// server.
+/// A Sync that a COPY finds ahead of the end of its data is ignored. When the COPY fails, one that was read behind the
+/// error was not: it ends the skipping. Which of the two it was, nothing tells: a cancel may come at any time, and which
+/// of the data are bad is not known here. So after a COPY that has failed beside such a Sync, nobody else gets the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Syncs {
     /// All are accounted for.
     Clear,
-    /// COPY data were sent ahead of the CopyInResponse.
-    BehindData,
-    /// One was sent among the data of a COPY that goes on.
-    Ambiguous,
+    /// The COPY that is under way ignores one if it does not fail.
+    Ignored,
     /// That COPY has failed.
     Lost,
 }
@@ -307,13 +305,7 @@ impl Pending {
             return; // the server reads it and drops it
         }
         match request {
-            Request::Flush => return,
-            Request::CopyData => {
-                if self.copy.is_none() && self.syncs == Syncs::Clear {
-                    self.syncs = Syncs::BehindData;
-                }
-                return;
-            }
+            Request::Flush | Request::CopyData => return,
             Request::Sync if self.takes_copy_data() => {
                 self.suspect_sync();
                 return;
@@ -422,8 +414,7 @@ impl Pending {
         let end = self.queue.iter().position(|(_, request)| *request == Request::CopyEnd);
         let within = end.unwrap_or(self.queue.len());
         let mut at = 0;
-        let ignores = self.queue.iter().take(within).any(|(_, request)| *request == Request::Sync);
-        if ignores && self.syncs == Syncs::BehindData {
+        if self.queue.iter().take(within).any(|(_, request)| *request == Request::Sync) {
             self.suspect_sync();
         }
         self.queue.retain(|(_, request)| {
@@ -440,7 +431,7 @@ impl Pending {
 
     fn suspect_sync(&mut self) {
         if self.syncs != Syncs::Lost {
-            self.syncs = Syncs::Ambiguous;
+            self.syncs = Syncs::Ignored;
         }
     }
 
@@ -448,7 +439,7 @@ impl Pending {
     fn judge_syncs(&mut self, well: bool) {
         self.syncs = match self.syncs {
             Syncs::Lost => Syncs::Lost,
-            Syncs::Ambiguous if !well => Syncs::Lost,
+            Syncs::Ignored if !well => Syncs::Lost,
             _ => Syncs::Clear,
         };
     }
@@ -619,9 +610,11 @@ mod tests {
     }
 
     #[test]
-    fn a_sync_among_bad_copy_data_leaves_nothing_certain() {
+    fn a_sync_in_a_copy_that_fails_leaves_nothing_certain() {
         assert!(after("PBES:12G dS dc:C S:Z").is_certain());
-        assert!(after("PBES:12G ddc:E S:Z").is_certain());
+        assert!(after("PBE:12G ddc:E S:Z").is_certain());
+        assert!(after("PBES:EZ").is_certain());
+        assert!(!after("PBES:12G ddc:E S:Z").is_certain());
         assert!(!after("PBE:12G dS:E S:Z").is_certain());
         assert!(!after("PBEdS:12GE").is_certain());
         assert!(!after("QdS:GEZ").is_certain());

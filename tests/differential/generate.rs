@@ -242,6 +242,9 @@ impl Author {
             6..9 => (self.sql(), 0),
             _ => (self.dice.pick(LISTS), 0),
         };
+        // What an Execute drops is known by its answer only: names used behind it in one go may still be found.
+        let drops = self.names == Names::Some && sql.contains(" ALL");
+        let (sql, parameters) = if drops { ("SELECT 'kept'", 0) } else { (sql, parameters) };
         self.parsed.retain(|(known, _)| *known != name);
         self.parsed.push((name, parameters));
         let types: &[u32] = if parameters == 1 && self.dice.percent(20) { &[0] } else { &[] };

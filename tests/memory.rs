@@ -1,0 +1,147 @@
+//! Memory does not grow with what goes through: results, rows and parameters of any size are streamed.
+//!
+//! `PGWEIR_MEMORY_SCALE=4` makes everything four times as large, which is a COPY of 1 GB.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Pgweir, Postgres, frontend};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const MB: u64 = 1024 * 1024;
+
+/// What the pooler may grow by, whatever goes through it.
+const GROWTH: u64 = 8 * MB;
+
+fn scale() -> u64 {
+    std::env::var("PGWEIR_MEMORY_SCALE").map_or(1, |text| text.parse().unwrap())
+}
+
+struct Stage {
+    pooler: Pgweir,
+    socket: TcpStream,
+    at_rest: u64,
+    most: u64,
+}
+
+impl Stage {
+    /// A pooler that has done all there is to do once, on a small scale.
+    async fn open() -> Self {
+        let pooler = Pgweir::builder(Postgres::shared()).pool_size(1).setting("auth_type", "trust").start();
+        let mut socket = TcpStream::connect(("127.0.0.1", pooler.port())).await.unwrap();
+        let startup = [("user", "weir_trust"), ("database", "weir")];
+        socket.write_all(&frontend::startup(frontend::VERSION_3_0, &startup)).await.unwrap();
+        let mut stage = Self { pooler, socket, at_rest: 0, most: 0 };
+        stage.read_until_ready(Duration::ZERO).await;
+        stage.ask(&frontend::query("SELECT repeat('x', 100000) FROM generate_series(1, 20)")).await;
+        stage.at_rest = stage.pooler.rss();
+        stage
+    }
+
+    async fn ask(&mut self, request: &[u8]) -> u64 {
+        self.socket.write_all(request).await.unwrap();
+        self.read_until_ready(Duration::ZERO).await
+    }
+
+    /// Reads up to ReadyForQuery without keeping anything, with a rest now and then; tells how much it was.
+    async fn read_until_ready(&mut self, rest: Duration) -> u64 {
+        let (mut block, mut tail, mut heard) = (vec![0; 256 * 1024], Vec::new(), 0_u64);
+        let mut rests = 0;
+        while !tail.ends_with(b"Z\0\0\0\x05I") {
+            let count = common::patiently("answer", self.socket.read(&mut block)).await.unwrap();
+            assert!(count > 0, "the connection was closed");
+            heard += u64::try_from(count).unwrap();
+            tail.extend_from_slice(&block[count.saturating_sub(6)..count]);
+            tail.drain(..tail.len().saturating_sub(6));
+            if heard / (16 * MB) > rests {
+                rests += 1;
+                self.look();
+                tokio::time::sleep(rest).await;
+            }
+        }
+        self.look();
+        heard
+    }
+
+    fn look(&mut self) {
+        self.most = self.most.max(self.pooler.rss());
+    }
+
+    fn has_not_grown(&self) {
+        let growth = self.most.saturating_sub(self.at_rest);
+        assert!(growth < GROWTH, "{} kB at rest, {} kB at most", self.at_rest / 1024, self.most / 1024);
+    }
+}
+
+#[tokio::test]
+async fn a_copy_to_a_slow_reader() {
+    let mut stage = Stage::open().await;
+    let rows = 256 * scale() * MB / 1024;
+    let sql = format!("COPY (SELECT repeat('x', 1018) FROM generate_series(1, {rows})) TO STDOUT");
+    stage.socket.write_all(&frontend::query(&sql)).await.unwrap();
+    // At first nothing is read at all, so that everything between fills up.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    stage.look();
+    let heard = stage.read_until_ready(Duration::from_millis(20)).await;
+    assert!(heard >= rows * 1024, "{heard} bytes of {rows} rows");
+    stage.has_not_grown();
+}
+
+#[tokio::test]
+async fn a_row_that_is_larger_than_all_of_it() {
+    let mut stage = Stage::open().await;
+    let bytes = 75 * scale() * MB;
+    let heard = stage.ask(&frontend::query(&format!("SELECT repeat('x', {bytes})"))).await;
+    assert!(heard > bytes);
+    stage.has_not_grown();
+}
+
+#[tokio::test]
+async fn a_parameter_that_is_larger_than_all_of_it() {
+    for statement in ["", "named"] {
+        let mut stage = Stage::open().await;
+        let bytes = usize::try_from(25 * scale() * MB).unwrap();
+        let head = frontend::parse(statement, "SELECT length($1::text)", &[]);
+        let parameter = "x".repeat(bytes);
+        let bind = frontend::bind("", statement, &[Some(&parameter)]);
+        stage.socket.write_all(&head).await.unwrap();
+        for chunk in bind.chunks(1 << 20) {
+            stage.socket.write_all(chunk).await.unwrap();
+            stage.look();
+        }
+        let heard = stage.ask(&[frontend::execute("", 0), frontend::sync()].concat()).await;
+        assert!(heard > 0);
+        stage.has_not_grown();
+    }
+}
+
+/// COPY data in one message, then in many.
+#[tokio::test]
+async fn a_copy_from_a_fast_writer() {
+    Postgres::shared().execute("CREATE TABLE sink (a text); GRANT ALL ON sink TO weir_trust").await;
+    let mut stage = Stage::open().await;
+    let line = [vec![b'x'; 1023], vec![b'\n']].concat();
+    let lines = usize::try_from(32 * scale() * 1024).unwrap();
+    for per_message in [lines, 16] {
+        stage
+            .socket
+            .write_all(&frontend::query("BEGIN; TRUNCATE sink; COPY sink FROM STDIN; ROLLBACK"))
+            .await
+            .unwrap();
+        for _ in 0..lines / per_message {
+            let header = [&[b'd'][..], &frontend::size(4 + per_message * line.len())].concat();
+            stage.socket.write_all(&header).await.unwrap();
+            for number in 0..per_message {
+                stage.socket.write_all(&line).await.unwrap();
+                if number % 4096 == 0 {
+                    stage.look();
+                }
+            }
+        }
+        stage.ask(&frontend::copy_done()).await;
+    }
+    stage.has_not_grown();
+}
