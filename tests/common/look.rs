@@ -82,3 +82,20 @@ impl Raw {
         error
     }
 }
+
+/// Tries to log in until `enough` says so of what came of it; gives that.
+pub async fn try_until(
+    pooler: &Pgweir,
+    database: &str,
+    mut enough: impl FnMut(&Result<Raw, Message>) -> bool,
+) -> Result<Raw, Message> {
+    let deadline = tokio::time::Instant::now() + super::PATIENCE;
+    loop {
+        let result = try_login(pooler.port(), "weir", database, &[]).await;
+        if enough(&result) {
+            return result;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the last login came to {result:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
