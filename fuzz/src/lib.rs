@@ -12,10 +12,13 @@ use pgweir::wire::frontend::{bind_statement, parse_name, target};
 use pgweir::wire::{
     Fields, HEADER, Malformed, Piece, Scanner, Severity, StartupPacket, parse_options, startup_body_length,
 };
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+
+/// Takes any bytes; panics when something does not hold.
+pub type Target = fn(&[u8]);
 
 /// Each target by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 6] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("frontend_stream", frontend_stream),
     ("startup_packet", startup_packet),
     ("options", options),
@@ -162,23 +165,20 @@ pub fn config_text(data: &[u8]) {
     if reaches_out(text) {
         return;
     }
-    let file = scratch("ini");
-    std::fs::write(&file, text).expect("the temporary folder takes a file");
-    let Some(loaded) = load(&file) else { return };
+    let Some((file, loaded)) = written("ini", text).and_then(load) else { return };
     let _report = check_report(&loaded);
-    if let Ok(toml) = convert(&file) {
-        let converted = scratch("toml");
-        std::fs::write(&converted, &toml).expect("the temporary folder takes a file");
-        let again = load(&converted).unwrap_or_else(|| panic!("the conversion is refused:\n{toml}"));
+    if let Ok(toml) = convert(&file.0) {
+        let again = written("toml", &toml).and_then(load);
+        let (_file, again) = again.unwrap_or_else(|| panic!("the conversion is refused:\n{toml}"));
         let mut config = Config::clone(&again.config);
         config.file.clone_from(&loaded.config.file);
         assert_eq!(config, *loaded.config, "the conversion comes to something else:\n{toml}");
     }
 }
 
-fn load(file: &Path) -> Option<Loaded> {
-    match Config::load(file, &|_| None) {
-        Ok(loaded) => Some(loaded),
+fn load(file: Scratch) -> Option<(Scratch, Loaded)> {
+    match Config::load(&file.0, &|_| None) {
+        Ok(loaded) => Some((file, loaded)),
         Err(errors) => {
             assert!(!errors.0.is_empty() && !errors.to_string().is_empty());
             None
@@ -192,8 +192,19 @@ fn reaches_out(text: &str) -> bool {
     ["include", "_file", "listen", "\\"].into_iter().any(|word| text.contains(word))
 }
 
-/// A file of this thread's own.
-fn scratch(extension: &str) -> PathBuf {
+/// A file of this thread's own, removed on drop.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _gone_already = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Writes a text where [`Config::load`] can read it; `None` on a full disk.
+fn written(extension: &str, text: &str) -> Option<Scratch> {
     let thread = format!("{:?}", std::thread::current().id()).replace(['(', ')'], "-");
-    std::env::temp_dir().join(format!("pgweir-fuzz-{}-{thread}.{extension}", std::process::id()))
+    let name = format!("pgweir-fuzz-{}-{thread}.{extension}", std::process::id());
+    let file = Scratch(std::env::temp_dir().join(name));
+    std::fs::write(&file.0, text).ok().map(|()| file)
 }

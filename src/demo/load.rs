@@ -15,6 +15,9 @@ use tokio::time::{Instant, sleep};
 /// The shortest pause of a client between two transactions, and how much longer it may be.
 const PAUSE: (u64, u64) = (50, 200);
 
+/// How long the clients stay beyond the end, so that all are there at the last look.
+const LAST_LOOK: Duration = Duration::from_millis(100);
+
 /// What the clients do, counted as they do it.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -40,7 +43,7 @@ pub(super) struct Load {
 impl Load {
     pub(super) fn start(show: Show, address: &Address) -> Self {
         let (tally, mut clients) = (Arc::<Tally>::default(), JoinSet::new());
-        let end = Instant::now() + show.length;
+        let end = Instant::now() + show.length + LAST_LOOK;
         for number in 0..show.clients {
             clients.spawn(work(u64::from(number), address.clone(), Arc::clone(&tally), end));
         }

@@ -87,7 +87,7 @@ impl Server {
     /// [`Unclean`] says what stands against it.
     pub fn settle(&mut self, upstream: &Pipe) -> Result<Clean, Unclean> {
         let state = &mut self.state;
-        if !state.pending.is_settled() {
+        if !state.pending.is_settled() || !state.pending.is_certain() {
             return Err(Unclean::Unfinished);
         }
         if state.transaction != Status::Idle {
@@ -156,6 +156,9 @@ impl Server {
             self.state.sent(Origin::Pooler, Request::CopyEnd);
         }
         if self.state.pending.awaits_sync() {
+            // A Sync alone would commit what its client never did.
+            frontend::put_query(&mut out, "ROLLBACK")?;
+            self.state.sent(Origin::Pooler, Request::Query);
             out.extend_from_slice(&SYNC);
             self.state.sent(Origin::Pooler, Request::Sync);
         }

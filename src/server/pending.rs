@@ -116,6 +116,16 @@ impl Request {
         matches!(self, Self::Query | Self::Deallocate(_) | Self::Tolerated)
     }
 
+    /// The client's name that means something else, should this succeed.
+    fn decides_on(&self) -> Option<&Bytes> {
+        match self {
+            Self::ParseNamed { name, .. } => name.as_ref(),
+            Self::ParseKnown(name) | Self::ParseProbe(name) | Self::CloseNamed { name, .. } => Some(name),
+            Self::ParseRefused { name, .. } | Self::Deallocate(name) => Some(name),
+            _ => None,
+        }
+    }
+
     /// The client's name that an error about it must show.
     fn client_name(&self) -> Option<&Bytes> {
         match self {
@@ -182,11 +192,30 @@ pub struct Pending {
     queue: VecDeque<(Origin, Request)>,
     batch: Batch,
     copy: Option<CopyIn>,
+    /// How many of the requests decide on what a client's name stands for.
+    naming: usize,
+    /// Whether Syncs that a COPY ignores can be told from those that it does not.
+    syncs: Syncs,
+}
+
+/// A Sync among COPY data is ignored when the data before it are good. When they are not, it ends the skipping that
+/// begins with the error; which of the two it was, nothing tells. No driver sends one, but then nobody else may get the
+/// server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Syncs {
+    /// All are accounted for.
+    Clear,
+    /// COPY data were sent ahead of the CopyInResponse.
+    BehindData,
+    /// One was sent among the data of a COPY that goes on.
+    Ambiguous,
+    /// That COPY has failed.
+    Lost,
 }
 
 impl Default for Pending {
     fn default() -> Self {
-        Self { queue: VecDeque::new(), batch: Batch::Closed, copy: None }
+        Self { queue: VecDeque::new(), batch: Batch::Closed, copy: None, naming: 0, syncs: Syncs::Clear }
     }
 }
 
@@ -201,6 +230,19 @@ impl Pending {
     #[must_use]
     pub fn owes_nothing(&self) -> bool {
         self.queue.is_empty() && self.copy.is_none()
+    }
+
+    /// Whether the server will not settle what it owes before its client says more: it waits for COPY data or for a Sync.
+    #[must_use]
+    pub fn needs_more(&self) -> bool {
+        let unsynced = self.queue.iter().all(|(_, request)| !request.ends_batch());
+        self.takes_copy_data() || (self.awaits_sync() && unsynced)
+    }
+
+    /// Whether every ReadyForQuery that may still come is accounted for.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        self.syncs != Syncs::Lost
     }
 
     /// Whether so much is under way that the client should be read no further for now.
@@ -234,6 +276,18 @@ impl Pending {
         !self.queue.iter().any(|(_, request)| request.ends_batch())
     }
 
+    /// Whether it depends on answers that are still to come what a client's name stands for behind an earlier batch. A
+    /// server that has got the end of a batch answers it, so to wait for that never waits for ever.
+    #[must_use]
+    pub fn leaves_open(&self, name: &[u8]) -> bool {
+        self.naming > 0
+            && !self.is_in_first_batch()
+            && self
+                .queue
+                .iter()
+                .any(|(_, request)| request.decides_on().is_some_and(|decided| decided == name))
+    }
+
     /// Whose message the server answers now; the client's when it answers none.
     #[must_use]
     pub fn audience(&self) -> Origin {
@@ -253,8 +307,17 @@ impl Pending {
             return; // the server reads it and drops it
         }
         match request {
-            Request::Flush | Request::CopyData => return,
-            Request::Sync if self.takes_copy_data() => return,
+            Request::Flush => return,
+            Request::CopyData => {
+                if self.copy.is_none() && self.syncs == Syncs::Clear {
+                    self.syncs = Syncs::BehindData;
+                }
+                return;
+            }
+            Request::Sync if self.takes_copy_data() => {
+                self.suspect_sync();
+                return;
+            }
             Request::CopyEnd => match self.copy {
                 Some(CopyIn::Open) => self.copy = Some(CopyIn::Ended),
                 // Ahead of a CopyInResponse that may still come; with nothing under way the server drops it.
@@ -268,6 +331,7 @@ impl Pending {
             // What pgweir puts in front of a client's message is followed by that message.
             _ => self.batch = Batch::Open,
         }
+        self.naming += usize::from(request.decides_on().is_some());
         self.queue.push_back((origin, request));
     }
 
@@ -328,6 +392,7 @@ impl Pending {
     /// The first message was answered to its end.
     fn finish(&mut self, statements: &mut Statements) {
         if let Some((_, request)) = self.queue.pop_front() {
+            self.naming -= usize::from(request.decides_on().is_some());
             statements.succeeded(request);
         }
         self.drop_stray_copy_end();
@@ -341,6 +406,7 @@ impl Pending {
             _ => None,
         });
         statements.completed(backend::command_tag(body), later);
+        self.judge_syncs(true);
         self.end_copy();
     }
 
@@ -356,11 +422,35 @@ impl Pending {
         let end = self.queue.iter().position(|(_, request)| *request == Request::CopyEnd);
         let within = end.unwrap_or(self.queue.len());
         let mut at = 0;
+        let ignores = self.queue.iter().take(within).any(|(_, request)| *request == Request::Sync);
+        if ignores && self.syncs == Syncs::BehindData {
+            self.suspect_sync();
+        }
         self.queue.retain(|(_, request)| {
             at += 1;
             *request != Request::Sync || at > within
         });
         self.copy = Some(if end.is_some() { CopyIn::Ended } else { CopyIn::Open });
+        // A Sync that is ignored closed nothing: the implicit transaction lasts until one is not.
+        let last = self.queue.iter().rev().find(|(_, request)| *request != Request::CopyEnd);
+        if last.is_some_and(|(_, request)| !request.ends_batch()) {
+            self.batch = Batch::Open;
+        }
+    }
+
+    fn suspect_sync(&mut self) {
+        if self.syncs != Syncs::Lost {
+            self.syncs = Syncs::Ambiguous;
+        }
+    }
+
+    /// A COPY, if one was under way, has ended well or not.
+    fn judge_syncs(&mut self, well: bool) {
+        self.syncs = match self.syncs {
+            Syncs::Lost => Syncs::Lost,
+            Syncs::Ambiguous if !well => Syncs::Lost,
+            _ => Syncs::Clear,
+        };
     }
 
     fn end_copy(&mut self) {
@@ -374,6 +464,7 @@ impl Pending {
     /// An ErrorResponse to the first message. A failed Query or Sync still gets its ReadyForQuery; a failed message of
     /// the extended protocol takes all that follow with it, up to the next Sync.
     fn failed(&mut self, code: Option<&str>, statements: &mut Statements) -> Delivery {
+        self.judge_syncs(false);
         self.end_copy();
         let Some((origin, request)) = self.queue.front() else { return Delivery::Client };
         // Of the extended protocol pgweir sends only what a client's own message needs, so a failure of that is the
@@ -381,9 +472,7 @@ impl Pending {
         let delivery = match (origin, request) {
             (_, Request::Tolerated) => Delivery::Tolerated,
             (Origin::Pooler, request) if request.ends_batch() => Delivery::Pooler,
-            (_, request)
-                if matches!(code, Some(sqlstate::UNDEFINED_STATEMENT | sqlstate::DUPLICATE_STATEMENT)) =>
-            {
+            (_, request) if code.is_some_and(names_statement) => {
                 request.client_name().cloned().map_or(Delivery::Client, Delivery::ClientNamed)
             }
             _ => Delivery::Client,
@@ -410,8 +499,20 @@ impl Pending {
             self.batch = Batch::Skipping;
         }
         let skipped = self.queue.drain(..sync.unwrap_or(self.queue.len()));
-        skipped.rev().for_each(|(_, request)| statements.take_back(request));
+        for (_, request) in skipped.rev() {
+            self.naming -= usize::from(request.decides_on().is_some());
+            statements.take_back(request);
+        }
     }
+}
+
+/// Whether errors of this kind may show the name of a statement: it is unknown, known already, or bound with the wrong
+/// number of parameters.
+fn names_statement(code: &str) -> bool {
+    matches!(
+        code,
+        sqlstate::UNDEFINED_STATEMENT | sqlstate::DUPLICATE_STATEMENT | sqlstate::PROTOCOL_VIOLATION
+    )
 }
 
 #[cfg(test)]
@@ -421,6 +522,14 @@ mod tests {
     /// Plays messages (upper case, as the protocol's tags; `c` ends a COPY) and answers (after a colon), and tells
     /// whether the queue is settled at the end.
     fn play(script: &str) -> Result<bool, Surprise> {
+        played(script).map(|pending| pending.is_settled())
+    }
+
+    fn after(script: &str) -> Pending {
+        played(script).unwrap()
+    }
+
+    fn played(script: &str) -> Result<Pending, Surprise> {
         let mut pending = Pending::default();
         let mut statements = Statements::default();
         for (turn, tags) in script.split_whitespace().flat_map(|word| word.split(':').enumerate()) {
@@ -432,7 +541,7 @@ mod tests {
                 }
             }
         }
-        Ok(pending.is_settled())
+        Ok(pending)
     }
 
     fn request(tag: u8) -> Request {
@@ -499,6 +608,7 @@ mod tests {
     #[test]
     fn a_copy_ignores_syncs_until_its_end() {
         settles("PBES:12G ddS c:C S:Z");
+        hangs_on("PBES:12G dd c:C");
         settles("PBESdcS:12GCZ");
         settles("PBES:12G dSSSc:E S:Z");
         settles("Q:G ddc:CZ");
@@ -506,6 +616,15 @@ mod tests {
         settles("Q:G c:C :TDC :G c:CZ");
         settles("Qc:G:CTDC:HdcCZ");
         hangs_on("Q:G dd");
+    }
+
+    #[test]
+    fn a_sync_among_bad_copy_data_leaves_nothing_certain() {
+        assert!(after("PBES:12G dS dc:C S:Z").is_certain());
+        assert!(after("PBES:12G ddc:E S:Z").is_certain());
+        assert!(!after("PBE:12G dS:E S:Z").is_certain());
+        assert!(!after("PBEdS:12GE").is_certain());
+        assert!(!after("QdS:GEZ").is_certain());
     }
 
     #[test]

@@ -109,6 +109,17 @@ impl Statements {
         }
     }
 
+    /// Whether answers are still to come that tell whether a statement is there, and its next use is in another batch.
+    #[must_use]
+    pub fn is_open(&self, statement: &Statement) -> bool {
+        let hold = self.held.get(&statement.id()).map(|held| held.hold);
+        match hold {
+            Some(Hold::Coming { batch }) => batch != self.batch,
+            Some(Hold::Doubtful) => true,
+            Some(Hold::Sure) | None => false,
+        }
+    }
+
     /// A Parse of this statement goes out.
     pub fn comes(&mut self, statement: &Arc<Statement>) {
         let (batch, statement) = (self.batch, Arc::clone(statement));

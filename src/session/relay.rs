@@ -160,6 +160,10 @@ impl Session {
 /// Whether the pool may have the server back; an error ends the session.
 fn is_over(link: &Link, mode: PoolMode, up: &crate::net::Pipe) -> Result<bool, Parting> {
     let state = &link.server.state;
+    // Who has said goodbye sends no Sync and no COPY data any more: what needs them comes to nothing.
+    if link.farewell == Farewell::Said && state.pending.needs_more() {
+        return Err(Departure::Terminated.into());
+    }
     if !state.pending.owes_nothing() {
         return Ok(false);
     }

@@ -65,6 +65,9 @@ pub(super) fn forward(
             Piece::Head { tag, body, size } => Message { tag, body, size },
             Piece::Whole { tag, body } => Message { tag, body, size: HEADER + body.len() },
         };
+        if must_wait(link, &message) {
+            return Ok(());
+        }
         let (taken, size) = (HEADER + message.body.len(), message.size);
         let verdict = judge(link, interner, &message)?;
         link.server.sending.take_head(size, taken);
@@ -122,6 +125,29 @@ fn judge(link: &mut Link, interner: &Interner, message: &Message<'_>) -> Result<
         other => return Err(invalid_type(other)),
     };
     Ok(Verdict::Pass(request))
+}
+
+/// Whether a message is about a name of which only answers that are still to come tell what it stands for: one that an
+/// earlier batch gives or takes away, if it does not fail.
+fn must_wait(link: &Link, message: &Message<'_>) -> bool {
+    let state = &link.server.state;
+    if link.tracking == Tracking::Off || state.pending.is_in_first_batch() {
+        return false;
+    }
+    let name = match message.tag {
+        b'P' => parse_name(message.body),
+        b'B' => bind_statement(message.body),
+        b'D' | b'C' => match target(message.body) {
+            Some(Target::Statement(name)) => Some(name),
+            _ => None,
+        },
+        _ => None,
+    };
+    name.filter(|name| !name.is_empty()).is_some_and(|name| {
+        let statement = state.statements.names.get(name);
+        state.pending.leaves_open(name)
+            || statement.is_some_and(|statement| state.statements.is_open(statement))
+    })
 }
 
 /// Messages about named statements, where those travel.

@@ -2,6 +2,7 @@
 
 use super::unix_micros;
 use std::collections::HashMap;
+use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -105,6 +106,59 @@ pub struct Peer {
     pub local_port: u16,
 }
 
+/// What a connection of a kind may be doing.
+pub trait State: Copy {
+    /// The number that stands for it.
+    fn as_number(self) -> u8;
+    /// What a number stands for.
+    fn from_number(number: u8) -> Self;
+}
+
+/// What a connection is doing, since when, and with whom.
+#[derive(Debug)]
+pub struct Activity<S> {
+    state: AtomicU8,
+    requested: AtomicU64,
+    partner: AtomicU64,
+    kind: PhantomData<S>,
+}
+
+impl<S: State> Activity<S> {
+    fn new(state: S, now: u64) -> Self {
+        let (state, requested) = (AtomicU8::new(state.as_number()), AtomicU64::new(now));
+        Self { state, requested, partner: AtomicU64::new(0), kind: PhantomData }
+    }
+
+    /// What it is doing.
+    #[must_use]
+    pub fn state(&self) -> S {
+        S::from_number(self.state.load(Ordering::Relaxed))
+    }
+
+    /// Notes what it is doing, and the number of the connection that it does it with.
+    pub fn enter(&self, state: S, partner: Option<u64>) {
+        self.state.store(state.as_number(), Ordering::Relaxed);
+        self.partner.store(partner.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// Notes that something was asked now (microseconds since 1970).
+    pub fn requested_at(&self, now: u64) {
+        self.requested.store(now, Ordering::Relaxed);
+    }
+
+    /// When something was last asked, microseconds since 1970.
+    #[must_use]
+    pub fn last_request(&self) -> u64 {
+        self.requested.load(Ordering::Relaxed)
+    }
+
+    /// The number of the connection that it is joined to.
+    #[must_use]
+    pub fn partner(&self) -> Option<u64> {
+        Some(self.partner.load(Ordering::Relaxed)).filter(|&id| id != 0)
+    }
+}
+
 macro_rules! states {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $number:literal => $text:literal),* $(,)? }) => {
         $(#[$doc])*
@@ -117,7 +171,9 @@ macro_rules! states {
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),* }
             }
+        }
 
+        impl State for $name {
             fn as_number(self) -> u8 {
                 match self { $(Self::$variant => $number),* }
             }
@@ -182,9 +238,7 @@ pub struct ClientRecord {
     pub peer: Peer,
     /// When it connected, microseconds since 1970.
     pub connected: u64,
-    state: AtomicU8,
-    requested: AtomicU64,
-    link: AtomicU64,
+    activity: Activity<ClientState>,
 }
 
 impl ClientRecord {
@@ -192,46 +246,21 @@ impl ClientRecord {
     #[must_use]
     pub fn new(id: u64, user: String, database: String, application_name: String, peer: Peer) -> Self {
         let connected = unix_micros();
-        Self {
-            id,
-            user,
-            database,
-            application_name,
-            peer,
-            connected,
-            state: AtomicU8::new(ClientState::Idle.as_number()),
-            requested: AtomicU64::new(connected),
-            link: AtomicU64::new(0),
-        }
-    }
-
-    /// What it is doing.
-    #[must_use]
-    pub fn state(&self) -> ClientState {
-        ClientState::from_number(self.state.load(Ordering::Relaxed))
-    }
-
-    /// Notes what it is doing, and the number of the server it does it with.
-    pub fn enter(&self, state: ClientState, server: Option<u64>) {
-        self.state.store(state.as_number(), Ordering::Relaxed);
-        self.link.store(server.unwrap_or(0), Ordering::Relaxed);
-    }
-
-    /// Notes that it asked for something now (microseconds since 1970).
-    pub fn requested_at(&self, now: u64) {
-        self.requested.store(now, Ordering::Relaxed);
-    }
-
-    /// When it last asked for something, microseconds since 1970.
-    #[must_use]
-    pub fn last_request(&self) -> u64 {
-        self.requested.load(Ordering::Relaxed)
+        let activity = Activity::new(ClientState::Idle, connected);
+        Self { id, user, database, application_name, peer, connected, activity }
     }
 
     /// The number of the server it is joined to.
     #[must_use]
     pub fn server(&self) -> Option<u64> {
-        Some(self.link.load(Ordering::Relaxed)).filter(|&id| id != 0)
+        self.partner()
+    }
+}
+
+impl Deref for ClientRecord {
+    type Target = Activity<ClientState>;
+    fn deref(&self) -> &Activity<ClientState> {
+        &self.activity
     }
 }
 
@@ -250,9 +279,7 @@ pub struct ServerRecord {
     pub connected: u64,
     /// Its process ID on the server; 0 when the server did not tell.
     pub process: u32,
-    state: AtomicU8,
-    requested: AtomicU64,
-    link: AtomicU64,
+    activity: Activity<ServerState>,
 }
 
 impl ServerRecord {
@@ -260,46 +287,21 @@ impl ServerRecord {
     #[must_use]
     pub fn new(id: u64, user: String, database: String, peer: Peer, process: u32) -> Self {
         let connected = unix_micros();
-        Self {
-            id,
-            user,
-            database,
-            peer,
-            connected,
-            process,
-            state: AtomicU8::new(ServerState::New.as_number()),
-            requested: AtomicU64::new(connected),
-            link: AtomicU64::new(0),
-        }
-    }
-
-    /// What it is doing.
-    #[must_use]
-    pub fn state(&self) -> ServerState {
-        ServerState::from_number(self.state.load(Ordering::Relaxed))
-    }
-
-    /// Notes what it is doing, and the number of the client it does it for.
-    pub fn enter(&self, state: ServerState, client: Option<u64>) {
-        self.state.store(state.as_number(), Ordering::Relaxed);
-        self.link.store(client.unwrap_or(0), Ordering::Relaxed);
-    }
-
-    /// Notes that it was asked for something now (microseconds since 1970).
-    pub fn requested_at(&self, now: u64) {
-        self.requested.store(now, Ordering::Relaxed);
-    }
-
-    /// When it was last asked for something, microseconds since 1970.
-    #[must_use]
-    pub fn last_request(&self) -> u64 {
-        self.requested.load(Ordering::Relaxed)
+        let activity = Activity::new(ServerState::New, connected);
+        Self { id, user, database, peer, connected, process, activity }
     }
 
     /// The number of the client it is joined to.
     #[must_use]
     pub fn client(&self) -> Option<u64> {
-        Some(self.link.load(Ordering::Relaxed)).filter(|&id| id != 0)
+        self.partner()
+    }
+}
+
+impl Deref for ServerRecord {
+    type Target = Activity<ServerState>;
+    fn deref(&self) -> &Activity<ServerState> {
+        &self.activity
     }
 }
 

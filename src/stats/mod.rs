@@ -4,7 +4,7 @@
 mod census;
 mod traffic;
 
-pub use census::{ClientRecord, ClientState, Entry, Peer, Roll, ServerRecord, ServerState};
+pub use census::{Activity, ClientRecord, ClientState, Entry, Peer, Roll, ServerRecord, ServerState, State};
 pub use traffic::{Gauge, GaugeGuard, Traffic, TrafficSnapshot};
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

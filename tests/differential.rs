@@ -1,0 +1,122 @@
+//! Whatever a client sends, it gets the same bytes through the pooler as from PostgreSQL itself.
+//!
+//! Programs of messages are generated, played on both, and compared, while a rival runs transactions of its own on
+//! the pooler's only server, so that it changes hands at every chance. `PGWEIR_DIFF_MESSAGES` makes the run longer,
+//! `PGWEIR_DIFF_SEED` starts it elsewhere.
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub, reason = "a test may")]
+
+mod common;
+#[path = "differential/generate.rs"]
+mod generate;
+#[path = "differential/play.rs"]
+mod play;
+#[path = "differential/program.rs"]
+mod program;
+#[path = "differential/rival.rs"]
+mod rival;
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use common::{Pgweir, Postgres, patiently};
+use generate::Names;
+use play::{Heard, directly, through_pooler};
+use program::Program;
+use rival::Usurper;
+use tokio::time::Instant;
+use tokio_postgres::Client;
+
+/// How long a failing program is made shorter.
+const SHRINKING: Duration = Duration::from_secs(60);
+
+/// Failing programs after which the run ends.
+const FAILURES: u64 = 3;
+
+struct Arena {
+    pooler: Pgweir,
+    keeper: Client,
+    rival: Usurper,
+}
+
+impl Arena {
+    async fn open() -> Self {
+        let postgres = Postgres::shared();
+        let keeper = postgres.connect("postgres", "weir").await;
+        let sql = "SET lock_timeout TO '10s'; CREATE TABLE t (a int PRIMARY KEY, b text); CREATE TABLE u (a int); \
+                   GRANT ALL ON t, u TO weir_trust";
+        keeper.batch_execute(sql).await.unwrap();
+        let pooler = Pgweir::builder(postgres)
+            .pool_size(1)
+            .setting("auth_type", "trust")
+            .setting("log_connections", 0)
+            .setting("log_disconnections", 0)
+            .start();
+        let rival = Usurper::start(pooler.port()).await;
+        Self { pooler, keeper, rival }
+    }
+
+    /// Plays it on both. What a client left locked would show here: the tables cannot be emptied.
+    async fn compare(&self, program: &Program) -> (Heard, Heard) {
+        self.reset().await;
+        let direct = directly(Postgres::shared().port(), program).await;
+        self.reset().await;
+        let pooled = through_pooler(self.pooler.port(), program, &direct).await;
+        (direct, pooled)
+    }
+
+    async fn reset(&self) {
+        let sql = "TRUNCATE t, u; INSERT INTO t SELECT g, 'row ' || g FROM generate_series(1, 5) g";
+        patiently("reset of the tables", self.keeper.batch_execute(sql)).await.unwrap();
+    }
+
+    /// The shortest program found that still fails, by leaving out one step after the other.
+    async fn shrink(&self, program: Program) -> Program {
+        let deadline = Instant::now() + SHRINKING;
+        let mut shortest = program;
+        let mut at = 0;
+        while at < shortest.steps.len() && Instant::now() < deadline {
+            let shorter = shortest.without(at);
+            let (direct, pooled) = self.compare(&shorter).await;
+            if direct.matches(&pooled) {
+                at += 1;
+            } else {
+                shortest = shorter;
+            }
+        }
+        shortest
+    }
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replies_are_those_of_postgresql() {
+    let arena = Arena::open().await;
+    let (first, wanted) = (number("PGWEIR_DIFF_SEED", 1), number("PGWEIR_DIFF_MESSAGES", 5000));
+    let mut failures = String::new();
+    let (mut seed, mut messages, mut failed) = (first, 0, 0);
+    while messages < wanted && failed < FAILURES {
+        let names = if seed % 2 == 0 { Names::Some } else { Names::None };
+        let program = generate::program(seed, names);
+        messages += u64::try_from(program.messages()).unwrap();
+        let (direct, pooled) = arena.compare(&program).await;
+        if let Some(complaint) = arena.rival.complaint() {
+            let program = generate::program(seed, names);
+            panic!("PGWEIR_DIFF_SEED={seed}: the rival got {complaint} beside\n{program}");
+        }
+        if !direct.matches(&pooled) {
+            failed += 1;
+            let shortest = arena.shrink(program).await;
+            let (direct, pooled) = arena.compare(&shortest).await;
+            writeln!(failures, "PGWEIR_DIFF_SEED={seed}\n{shortest} PostgreSQL:\n{direct} pgweir:\n{pooled}")
+                .unwrap();
+        }
+        seed += 1;
+    }
+    assert!(failures.is_empty(), "{failures}");
+    let turns = arena.rival.stop().await;
+    assert!(turns > seed - first, "{turns} turns of the rival");
+    println!("{messages} messages in {} programs, {turns} turns of the rival", seed - first);
+}
