@@ -60,6 +60,10 @@ impl Quota {
         interested.push(Arc::downgrade(notify));
     }
 
+    fn has_room(&self) -> bool {
+        self.used() < self.limit.load(Ordering::Acquire)
+    }
+
     fn take(&self) -> bool {
         let limit = self.limit.load(Ordering::Acquire);
         let more = |used: u32| (used < limit).then_some(used + 1);
@@ -110,6 +114,12 @@ impl Quotas {
     ///
     /// [`Full`] names the limit.
     pub fn take(&self) -> Result<Seat, Full> {
+        // To take a place and give it back wakes all who are interested, the caller too: who looks first does not wake
+        // itself over and over.
+        let limits = [(&self.pool, Full::Pool), (&self.database, Full::Database), (&self.user, Full::User)];
+        if let Some((_, full)) = limits.into_iter().find(|(quota, _)| !quota.has_room()) {
+            return Err(full);
+        }
         if !self.pool.take() {
             return Err(Full::Pool);
         }
@@ -170,6 +180,18 @@ mod tests {
         drop(seats);
         let _one = quotas.take().unwrap();
         assert_eq!(quotas.take().unwrap_err(), Full::Pool);
+    }
+
+    #[tokio::test]
+    async fn a_refusal_wakes_nobody() {
+        for full in [quotas(1, 0, 1), quotas(1, 1, 0)] {
+            let notify = Arc::new(Notify::new());
+            [&full.pool, &full.database, &full.user].into_iter().for_each(|quota| quota.interest(&notify));
+            assert!(full.take().is_err());
+            let woken = std::pin::pin!(notify.notified());
+            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(woken.poll(&mut cx).is_pending());
+        }
     }
 
     #[tokio::test]
