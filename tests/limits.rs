@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::look::{connections_become, try_login, try_until};
+use common::look::{connections_become, seen, try_login, try_until};
 use common::{Pgweir, PgweirBuilder, Postgres, Raw, frontend};
 
 fn pooler() -> PgweirBuilder {
@@ -84,7 +84,8 @@ async fn a_database_has_a_limit_over_its_users() {
 /// Would break with: a limit per pool only, or one that counts servers of other users.
 #[tokio::test]
 async fn a_user_has_a_limit_over_all_databases() {
-    let (here, there) = (Postgres::shared().fresh_database().await, Postgres::shared().fresh_database().await);
+    let (here, there) =
+        (Postgres::shared().fresh_database().await, Postgres::shared().fresh_database().await);
     for pooler in [
         pooler().setting("max_user_connections", 1).start(),
         pooler().user_setting("weir", "max_user_connections=1").start(),
@@ -125,13 +126,13 @@ async fn the_minimum_is_kept_while_a_client_is_there() {
         connections_become(postgres, &database, 4).await;
         drop(others);
         connections_become(postgres, &database, 2).await;
-        postgres
-            .execute(&format!(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
-            ))
-            .await;
-        connections_become(postgres, &database, 0).await;
-        connections_become(postgres, &database, 2).await;
+        let looker = postgres.connect("postgres", "postgres").await;
+        let kill = "SELECT pg_terminate_backend(pid), now()::text FROM pg_stat_activity WHERE datname = $1";
+        let killed = looker.query(kill, &[&database]).await.unwrap();
+        assert_eq!(killed.len(), 2);
+        let look = "SELECT (count(*) = 2)::int::int8 FROM pg_stat_activity \
+                    WHERE datname = $1 AND backend_start > $2::text::timestamptz";
+        seen(postgres, look, &[&database, &killed[0].get::<_, &str>(1)]).await;
         client.query("SELECT 1").await;
         drop(client);
         connections_become(postgres, &database, 0).await;
@@ -190,7 +191,12 @@ async fn clients_over_the_limit_are_refused() {
 async fn those_who_wait_are_served_in_their_order() {
     let postgres = Postgres::shared();
     let database = postgres.fresh_database().await;
-    postgres.connect("weir", &database).await.batch_execute("CREATE TABLE t (a serial, who int)").await.unwrap();
+    postgres
+        .connect("weir", &database)
+        .await
+        .batch_execute("CREATE TABLE t (a serial, who int)")
+        .await
+        .unwrap();
     let pooler = pooler().setting("workers", 1).pool_size(1).start();
     let mut holder = pooler.raw_as("weir", &database).await;
     holder.query("BEGIN").await;
