@@ -52,8 +52,10 @@ impl<C: Connector> Pool<C> {
         let settings = self.settings.load();
         let generation = self.generation.load(Ordering::Acquire);
         let mut spare = u64::from(self.quotas.pool.used()).saturating_sub(u64::from(self.minimum()));
+        let mut excess = self.quotas.excess();
         let weeds = self.rack.weed(|member| {
-            if !member.server.is_quiet() || member.generation != generation || self.quotas.are_exceeded() {
+            if !member.server.is_quiet() || member.generation != generation || excess > 0 {
+                excess = excess.saturating_sub(1);
                 return true;
             }
             let idle = now.duration_since(member.idle_since);

@@ -20,7 +20,7 @@ pub(super) struct Member<S> {
     pub(super) idle_since: Instant,
     /// The pool's generation at the time it was dialled; an older one is not used again.
     pub(super) generation: u64,
-    _seat: Seat,
+    seat: Seat,
 }
 
 /// A member as it is handed about: what holds one, idle clients included, needs room for a pointer only.
@@ -37,7 +37,12 @@ impl<S> Member<S> {
         let now = Instant::now();
         let expires = lifetime.map(|lifetime| now + jittered(lifetime));
         let home = std::thread::current().id();
-        Self { server, record, home, expires, idle_since: now, generation, _seat: seat }
+        Self { server, record, home, expires, idle_since: now, generation, seat }
+    }
+
+    /// It is about to be closed.
+    pub(super) fn leave(&mut self) {
+        self.seat.leave();
     }
 
     /// Ends the connection, and then gives its seat back.
@@ -45,7 +50,7 @@ impl<S> Member<S> {
     where
         S: Pooled,
     {
-        let Self { server, record: _record, _seat, .. } = self;
+        let Self { server, record: _record, seat: _seat, .. } = self;
         server.close().await;
     }
 

@@ -303,7 +303,7 @@ impl<C: Connector> Pool<C> {
     ) -> Option<(TicketInHand, Held<C::Server>)> {
         let now = Instant::now();
         let outdated = member.generation != self.generation.load(Ordering::Acquire);
-        if outdated || member.is_expired(now) || self.quotas.are_exceeded() {
+        if outdated || member.is_expired(now) || self.quotas.excess() > 0 {
             return Some((ticket, member));
         }
         member.idle_since = now;
@@ -313,7 +313,8 @@ impl<C: Connector> Pool<C> {
     }
 
     /// Ends a server; its seat is free when the backend is gone, and then the keeper looks whether somebody waits.
-    fn close(&self, member: Held<C::Server>) {
+    fn close(&self, mut member: Held<C::Server>) {
+        member.leave();
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(member.close());
         }

@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 pub struct Quota {
     limit: AtomicU32,
     used: AtomicU32,
+    /// Those of the used places whose servers are being closed.
+    leaving: AtomicU32,
     /// Pools to be woken when a place becomes free.
     interested: Mutex<Vec<Weak<Notify>>>,
 }
@@ -24,6 +26,7 @@ impl Quota {
         Self {
             limit: AtomicU32::new(limit.unwrap_or(UNLIMITED)),
             used: AtomicU32::new(0),
+            leaving: AtomicU32::new(0),
             interested: Mutex::default(),
         }
     }
@@ -47,10 +50,10 @@ impl Quota {
         self.used.load(Ordering::Acquire)
     }
 
-    /// Whether more places are taken than the limit allows, since it was lowered.
-    #[must_use]
-    pub fn is_exceeded(&self) -> bool {
-        self.used() > self.limit.load(Ordering::Acquire)
+    /// How many servers have to go, since the limit was lowered; those that are about to are not counted.
+    fn excess(&self) -> u32 {
+        let staying = self.used().saturating_sub(self.leaving.load(Ordering::Acquire));
+        staying.saturating_sub(self.limit.load(Ordering::Acquire))
     }
 
     /// Has this notified whenever a place becomes free.
@@ -105,7 +108,10 @@ pub enum Full {
 
 /// A place for one server.
 #[derive(Debug)]
-pub struct Seat(Quotas);
+pub struct Seat {
+    quotas: Quotas,
+    leaving: bool,
+}
 
 impl Quotas {
     /// Takes a place under all three limits, or under none.
@@ -132,21 +138,39 @@ impl Quotas {
             self.database.give_back();
             return Err(Full::User);
         }
-        Ok(Seat(self.clone()))
+        Ok(Seat { quotas: self.clone(), leaving: false })
     }
 
-    /// Whether a limit was lowered below what is in use.
+    /// How many servers have to go, since a limit was lowered.
     #[must_use]
-    pub fn are_exceeded(&self) -> bool {
-        [&self.pool, &self.database, &self.user].into_iter().any(|quota| quota.is_exceeded())
+    pub fn excess(&self) -> u32 {
+        self.all().map(|quota| quota.excess()).into_iter().max().unwrap_or_default()
+    }
+
+    fn all(&self) -> [&Arc<Quota>; 3] {
+        [&self.pool, &self.database, &self.user]
+    }
+}
+
+impl Seat {
+    /// Its server is about to be closed: it no longer counts among those of which some have to go.
+    pub fn leave(&mut self) {
+        if !std::mem::replace(&mut self.leaving, true) {
+            for quota in self.quotas.all() {
+                quota.leaving.fetch_add(1, Ordering::AcqRel);
+            }
+        }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.user.give_back();
-        self.0.database.give_back();
-        self.0.pool.give_back();
+        for quota in [&self.quotas.user, &self.quotas.database, &self.quotas.pool] {
+            quota.give_back();
+            if self.leaving {
+                quota.leaving.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
     }
 }
 
@@ -176,8 +200,11 @@ mod tests {
         let quotas = quotas(2, 9, 9);
         let seats = [quotas.take().unwrap(), quotas.take().unwrap()];
         quotas.pool.set_limit(Some(1));
-        assert!(quotas.are_exceeded());
-        drop(seats);
+        assert_eq!(quotas.excess(), 1);
+        let [mut first, second] = seats;
+        first.leave();
+        assert_eq!(quotas.excess(), 0);
+        drop((first, second));
         let _one = quotas.take().unwrap();
         assert_eq!(quotas.take().unwrap_err(), Full::Pool);
     }
