@@ -99,3 +99,22 @@ pub async fn try_until(
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
+
+impl Pgweir {
+    /// Writes a new configuration, sends SIGHUP and waits for what comes of it; says whether it was taken over.
+    pub async fn hang_up(&self, builder: super::PgweirBuilder) -> bool {
+        let folder = self.folder();
+        std::fs::write(folder.join("userlist.txt"), builder.userlist()).unwrap();
+        let text = builder.render(self.port(), &folder.display().to_string());
+        std::fs::write(folder.join("pgbouncer.ini"), text).unwrap();
+        super::give_to_unprivileged(folder);
+        let ends = || {
+            let log = self.log();
+            (log.matches("configuration reloaded").count(), log.matches("reload failed").count())
+        };
+        let before = ends();
+        self.signal("HUP");
+        super::until("end of the reload", || ends() != before).await;
+        ends().1 == before.1
+    }
+}
