@@ -82,3 +82,39 @@ impl Raw {
         error
     }
 }
+
+/// Tries to log in until `enough` says so of what came of it; gives that.
+pub async fn try_until(
+    pooler: &Pgweir,
+    database: &str,
+    mut enough: impl FnMut(&Result<Raw, Message>) -> bool,
+) -> Result<Raw, Message> {
+    let deadline = tokio::time::Instant::now() + super::PATIENCE;
+    loop {
+        let result = try_login(pooler.port(), "weir", database, &[]).await;
+        if enough(&result) {
+            return result;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "the last login came to {result:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+impl Pgweir {
+    /// Writes a new configuration, sends SIGHUP and waits for what comes of it; says whether it was taken over.
+    pub async fn hang_up(&self, builder: super::PgweirBuilder) -> bool {
+        let folder = self.folder();
+        std::fs::write(folder.join("userlist.txt"), builder.userlist()).unwrap();
+        let text = builder.render(self.port(), &folder.display().to_string());
+        std::fs::write(folder.join("pgbouncer.ini"), text).unwrap();
+        super::give_to_unprivileged(folder);
+        let ends = || {
+            let log = self.log();
+            (log.matches("configuration reloaded").count(), log.matches("reload failed").count())
+        };
+        let before = ends();
+        self.signal("HUP");
+        super::until("end of the reload", || ends() != before).await;
+        ends().1 == before.1
+    }
+}
