@@ -67,6 +67,11 @@ struct Demo {
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        // What `SHOW VERSION` answers, as PgBouncer has it.
+        Err(error) if error.kind() == clap::error::ErrorKind::DisplayVersion => {
+            println!("{}", pgweir::session::VERSION);
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
             // Help and version are no failure; a wrong call is 1, as PgBouncer has it.
             let _nowhere_to_print = error.print();
