@@ -461,7 +461,8 @@ impl Pending {
         // Of the extended protocol pgweir sends only what a client's own message needs, so a failure of that is the
         // client's.
         let delivery = match (origin, request) {
-            (_, Request::Tolerated) => Delivery::Tolerated,
+            // The client hears of it when it uses the statement.
+            (_, Request::Tolerated) | (Origin::Pooler, Request::ParseUnnamed(_)) => Delivery::Tolerated,
             (Origin::Pooler, request) if request.ends_batch() => Delivery::Pooler,
             (_, request) if code.is_some_and(names_statement) => {
                 request.client_name().cloned().map_or(Delivery::Client, Delivery::ClientNamed)

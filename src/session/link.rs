@@ -85,8 +85,12 @@ impl Link {
         if state.statements.unnamed != unnamed && !replaces_unnamed(up.fresh()) {
             match unnamed {
                 Unnamed::Parsed(parse) => {
+                    // In a transaction of its own: it takes a snapshot, and a client's own may begin with what must
+                    // come before that.
                     up.insert(|out| out.extend_from_slice(&parse));
                     state.sent(Origin::Pooler, Request::ParseUnnamed(Some(parse)));
+                    up.insert(|out| out.extend_from_slice(&frontend::SYNC));
+                    state.sent(Origin::Pooler, Request::Sync);
                 }
                 _ => {
                     up.insert(frontend::put_close_unnamed)?;
