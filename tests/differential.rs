@@ -34,6 +34,7 @@ const FAILURES: u64 = 3;
 
 struct Arena {
     pooler: Pgweir,
+    database: String,
     keeper: Client,
     rival: Usurper,
 }
@@ -41,7 +42,8 @@ struct Arena {
 impl Arena {
     async fn open() -> Self {
         let postgres = Postgres::shared();
-        let keeper = postgres.connect("postgres", "weir").await;
+        let database = postgres.fresh_database().await;
+        let keeper = postgres.connect("postgres", &database).await;
         let sql = "SET lock_timeout TO '10s'; CREATE TABLE t (a int PRIMARY KEY, b text); CREATE TABLE u (a int); \
                    GRANT ALL ON t, u TO weir_trust";
         keeper.batch_execute(sql).await.unwrap();
@@ -51,16 +53,16 @@ impl Arena {
             .setting("log_connections", 0)
             .setting("log_disconnections", 0)
             .start();
-        let rival = Usurper::start(pooler.port()).await;
-        Self { pooler, keeper, rival }
+        let rival = Usurper::start(pooler.port(), &database).await;
+        Self { pooler, database, keeper, rival }
     }
 
     /// Plays it on both. What a client left locked would show here: the tables cannot be emptied.
     async fn compare(&self, program: &Program) -> (Heard, Heard) {
         self.reset().await;
-        let direct = directly(Postgres::shared().port(), program).await;
+        let direct = directly(Postgres::shared().port(), &self.database, program).await;
         self.reset().await;
-        let pooled = through_pooler(self.pooler.port(), program, &direct).await;
+        let pooled = through_pooler(self.pooler.port(), &self.database, program, &direct).await;
         (direct, pooled)
     }
 
@@ -119,4 +121,55 @@ async fn replies_are_those_of_postgresql() {
     let turns = arena.rival.stop().await;
     assert!(turns > seed - first, "{turns} turns of the rival");
     println!("{messages} messages in {} programs, {turns} turns of the rival", seed - first);
+}
+
+/// Programs that have gone wrong once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replies_to_programs_of_old() {
+    use program::{bind, close, copy_data, copy_done, execute, parse, query, sync};
+    let unnamed = |sql| vec![parse("", sql, &[]), bind("", "", &[]), execute("", 0), sync()];
+    let copy = || vec![parse("", "COPY u FROM STDIN", &[]), bind("", "", &[]), execute("", 0), sync()];
+    let programs = [
+        // The statement that comes back takes a snapshot.
+        vec![
+            unnamed("SELECT a FROM t"),
+            vec![
+                parse("s1", "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY", &[]),
+                bind("p2", "s1", &[]),
+                execute("p2", 0),
+                close('S', "s1"),
+                sync(),
+            ],
+            vec![query("COMMIT")],
+        ],
+        // A Sync that a COPY ignores ends nothing.
+        vec![
+            copy(),
+            vec![copy_data("1\n"), copy_done()],
+            unnamed("SELECT count(*) FROM u"),
+            vec![query("SELECT 1")],
+        ],
+        // A name that a failed batch did not give.
+        vec![
+            vec![
+                parse("s1", "SELEC", &[]),
+                sync(),
+                parse("s1", "SELECT 1", &[]),
+                bind("", "s1", &[]),
+                execute("", 0),
+            ],
+            vec![sync(), bind("", "s1", &[Some("1")]), sync()],
+        ],
+    ];
+    let arena = Arena::open().await;
+    for turns in programs {
+        let with_waits = turns.into_iter().flat_map(|turn| {
+            turn.into_iter().map(program::Step::Send).chain([program::Step::Wait]).collect::<Vec<_>>()
+        });
+        let program = Program { startup: Vec::new(), steps: with_waits.collect() };
+        let (direct, pooled) = arena.compare(&program).await;
+        assert!(direct.matches(&pooled), "{program} PostgreSQL:\n{direct} pgweir:\n{pooled}");
+        assert_eq!(arena.rival.complaint(), None);
+    }
+    arena.rival.stop().await;
 }

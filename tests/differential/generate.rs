@@ -407,18 +407,18 @@ impl Author {
         }
     }
 
-    /// Messages that PostgreSQL refuses and survives.
+    /// Messages that PostgreSQL refuses and survives. Not among them are a Query and a Parse that are cut short: they
+    /// leave an unnamed statement in place, and the pooler takes them for what they were meant to be.
     fn odd(&mut self) {
         let (tag, body): (u8, &[u8]) = self.dice.pick(&[
             (b'P', &b"no end"[..]),
-            (b'P', b"\0SELECT 1\0\0\x09"),
+            (b'P', b"name\0SELECT 1\0\0\x09"),
             (b'B', b"\0\0\0"),
             (b'B', b"\0\0\0\0\xff\xff\0\0"),
             (b'D', b"Xname\0"),
             (b'D', b""),
             (b'C', b"Y\0"),
             (b'E', b"\0"),
-            (b'Q', b"no end"),
         ]);
         self.send(program::odd(tag, body));
     }

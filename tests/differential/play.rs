@@ -52,8 +52,8 @@ enum Wait<'a> {
 }
 
 /// Plays it on PostgreSQL itself.
-pub async fn directly(port: u16, program: &Program) -> Heard {
-    let mut heard = play(port, program, Wait::Silence).await;
+pub async fn directly(port: u16, database: &str, program: &Program) -> Heard {
+    let mut heard = play(port, database, program, Wait::Silence).await;
     // A Terminate among COPY data is an error, but not one that anybody could hear who has said goodbye.
     let goodbye = |message: &Message| message.tag == b'E' && message.field('M').contains("message type 0x58");
     if let Some(end) = heard.answers.iter().position(goodbye) {
@@ -63,11 +63,11 @@ pub async fn directly(port: u16, program: &Program) -> Heard {
 }
 
 /// Plays it on a pooler, which is to answer as `expected` says.
-pub async fn through_pooler(port: u16, program: &Program, expected: &Heard) -> Heard {
-    play(port, program, Wait::Answers(expected)).await
+pub async fn through_pooler(port: u16, database: &str, program: &Program, expected: &Heard) -> Heard {
+    play(port, database, program, Wait::Answers(expected)).await
 }
 
-async fn play(port: u16, program: &Program, wait: Wait<'_>) -> Heard {
+async fn play(port: u16, database: &str, program: &Program, wait: Wait<'_>) -> Heard {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let (input, output) = stream.into_split();
@@ -77,7 +77,7 @@ async fn play(port: u16, program: &Program, wait: Wait<'_>) -> Heard {
     let reader = tokio::spawn(read(input, sender));
     let heard = Heard { login: Vec::new(), answers: Vec::new(), waits: Vec::new(), end: End::Terminated };
     let mut client = Client { output, answers, heard };
-    let result = client.run(program, wait).await;
+    let result = client.run(database, program, wait).await;
     reader.abort();
     let mut heard = client.heard;
     heard.end = result.err().unwrap_or(End::Terminated);
@@ -103,8 +103,8 @@ struct Client {
 }
 
 impl Client {
-    async fn run(&mut self, program: &Program, wait: Wait<'_>) -> Result<(), End> {
-        let mut startup = vec![("user", "weir_trust"), ("database", "weir")];
+    async fn run(&mut self, database: &str, program: &Program, wait: Wait<'_>) -> Result<(), End> {
+        let mut startup = vec![("user", "weir_trust"), ("database", database)];
         startup.extend(program.startup.iter().map(|(name, value)| (name.as_str(), value.as_str())));
         let mut out = frontend::startup(frontend::VERSION_3_0, &startup);
         self.post(&mut out).await;

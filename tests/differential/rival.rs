@@ -18,9 +18,9 @@ pub struct Usurper {
 
 impl Usurper {
     /// Starts it.
-    pub async fn start(port: u16) -> Self {
+    pub async fn start(port: u16, database: &str) -> Self {
         let (turns, complaint) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(None)));
-        let mut raw = Raw::login(port, "weir_trust", "", "weir").await;
+        let mut raw = Raw::login(port, "weir_trust", "", database).await;
         raw.query("SET TimeZone TO 'Asia/Kolkata'").await;
         let task = tokio::spawn({
             let (turns, complaint) = (Arc::clone(&turns), Arc::clone(&complaint));
