@@ -36,6 +36,18 @@ async fn clients_log_in_with_scram_to_servers_of_each_method() {
     }
 }
 
+/// A user of whom only the verifier is known: the keys that his own login reveals open the server.
+#[tokio::test]
+async fn a_verifier_lets_its_owner_through_to_the_server() {
+    let postgres = Postgres::shared();
+    let superuser = postgres.connect("postgres", "weir").await;
+    let verifier = text(&superuser, "SELECT rolpassword FROM pg_authid WHERE rolname = 'weir'").await;
+    assert!(verifier.starts_with("SCRAM-SHA-256$"), "{verifier}");
+    let pooler = pooler().user("weir", &verifier).start();
+    let client = pooler.connect("weir", "weir").await;
+    assert_eq!(text(&client, "SELECT current_user::text").await, "weir");
+}
+
 #[tokio::test]
 async fn clients_log_in_with_md5_plain_and_trust() {
     for method in ["md5", "plain", "trust"] {

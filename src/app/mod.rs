@@ -95,7 +95,9 @@ pub async fn run(file: &Path, verbosity: Verbosity) -> Result<(), StartError> {
 fn assemble(loaded: Loaded, secrets: Secrets, workers: &Workers) -> (Arc<App>, Arc<Service>) {
     let users = Arc::new(ArcSwap::from_pointee(secrets.users));
     let keys = Arc::new(KeyCache::new(KEYS));
-    let connector = Postgres { users: Arc::clone(&users), keys: Arc::clone(&keys) };
+    let proofs = Arc::default();
+    let connector =
+        Postgres { users: Arc::clone(&users), keys: Arc::clone(&keys), proofs: Arc::clone(&proofs) };
     let app = Arc::new_cyclic(|app: &std::sync::Weak<App>| {
         let verbs: Arc<dyn Verbs> = Arc::new(reload::Commands(app.clone()));
         let console = Arc::new(AdminConsole::new(verbs));
@@ -104,6 +106,7 @@ fn assemble(loaded: Loaded, secrets: Secrets, workers: &Workers) -> (Arc<App>, A
             users,
             terms: ArcSwap::from_pointee(secrets.terms),
             keys,
+            proofs,
             pools: Pools::new(connector, Arc::clone(&workers.0)),
             clients: crate::session::Clients::default(),
             logins: Gauge::default(),

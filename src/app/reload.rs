@@ -96,6 +96,7 @@ impl App {
         service.terms.store(Arc::new(secrets.terms));
         service.config.store(Arc::clone(&config));
         service.adopted.clear();
+        service.proofs.clear();
         for gone in service.pools.reconfigure(&config) {
             self.console.retire(&gone.id.database, gone.traffic.snapshot());
             let clients = service.clients.list();

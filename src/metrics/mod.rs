@@ -1,3 +1,35 @@
-//! stub
-#![allow(missing_docs)]
-pub async fn serve(_l: tokio::net::TcpListener, _s: std::sync::Arc<crate::session::Service>) {}
+//! The exporter: `GET /metrics` for Prometheus, `GET /healthz` for whoever asks whether the process is alive.
+//!
+//! `own` has pgweir's metrics, `compat` those that dashboards for PgBouncer know, `process` what the kernel counts. All
+//! are read when a scrape comes. Labels are names of pools, databases and states, so there are as many samples as the
+//! configuration allows pools.
+
+mod compat;
+mod family;
+mod own;
+mod process;
+mod server;
+
+pub use server::serve;
+
+use crate::session::Overview;
+use family::Family;
+use prometheus::TextEncoder;
+
+/// The page of figures, in the text format 0.0.4. It reads files of `/proc`.
+///
+/// # Errors
+///
+/// When the encoder finds a family it cannot write, which would be a mistake in this module.
+pub fn render(overview: &Overview) -> Result<String, prometheus::Error> {
+    let families = own::families(overview)
+        .into_iter()
+        .chain(compat::families(overview))
+        .chain(process::families())
+        .filter_map(Family::finish)
+        .collect::<Vec<_>>();
+    TextEncoder::new().encode_to_string(&families)
+}
+
+#[cfg(test)]
+mod tests;

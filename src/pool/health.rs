@@ -32,6 +32,8 @@ impl Health {
     pub(super) fn failed(&mut self, error: Arc<DialError>, retry: Duration, now: Instant) {
         let streak = match self {
             Self::Well => 1,
+            // One of several that were under way when the first of them failed: the pause has begun already.
+            Self::Failing { retry_at, .. } if *retry_at > now => return,
             Self::Failing { streak, .. } => streak.saturating_add(1),
         };
         let pause = if error.is_transient() {
@@ -52,6 +54,14 @@ impl Health {
         match self {
             Self::Well => None,
             Self::Failing { error, .. } => Some(Arc::clone(error)),
+        }
+    }
+
+    /// How many may be dialled at a time: while logins fail one probe is enough.
+    pub(super) fn dials(&self, when_well: u64) -> u64 {
+        match self {
+            Self::Well => when_well,
+            Self::Failing { .. } => 1,
         }
     }
 
@@ -81,19 +91,22 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_pause_grows_to_its_limit_and_ends_with_a_success() {
-        let (mut health, retry, now) = (Health::default(), Duration::from_secs(15), Instant::now());
+        let (mut health, retry, mut now) = (Health::default(), Duration::from_secs(15), Instant::now());
         let mut last = Duration::ZERO;
         for _ in 0..4 {
             health.failed(Arc::new(DialError::Closed), retry, now);
-            let pause = health.retry_at().unwrap() - now;
-            assert!(pause > last && pause <= retry);
-            last = pause;
+            let at = health.retry_at().unwrap();
+            assert!(at - now > last && at - now <= retry);
+            health.failed(Arc::new(DialError::Closed), retry, now);
+            assert_eq!(health.retry_at().unwrap(), at, "failures of one moment count once");
+            (last, now) = (at - now, at);
         }
         for _ in 0..40 {
             health.failed(Arc::new(DialError::Closed), retry, now);
+            (last, now) = (health.retry_at().unwrap() - now, health.retry_at().unwrap());
         }
-        let pause = health.retry_at().unwrap() - now;
-        assert!(pause <= retry && pause > retry / 2);
+        assert!(last <= retry && last > retry / 2);
+        now -= last;
         assert!(health.refusal(now).is_some() && health.refusal(now + retry).is_none());
         health.clear();
         assert!(health.retry_at().is_none() && health.refusal(now).is_none());

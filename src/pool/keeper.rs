@@ -1,7 +1,7 @@
 //! The keeper of a pool: one task that dials when somebody waits, keeps the minimum, and retires what is old, idle or
 //! dead. A dial is a task of its own and outlives the client that caused it.
 
-use super::member::Member;
+use super::member::{Held, Member};
 use super::quota::{Full, Seat};
 use super::{Connector, Pool, Pooled};
 use crate::server::DialError;
@@ -41,10 +41,22 @@ impl<C: Connector> Pool<C> {
     fn tend(self: &Arc<Self>) -> Option<Instant> {
         let now = Instant::now();
         self.retire(now);
+        self.send_away(now);
         let retry = self.dial_as_needed(now);
         // An empty pool that nobody uses costs nothing, not even a timer.
-        let idle_round = (!self.servers.is_empty() || self.clients.get() > 0).then(|| now + ROUND);
+        let is_in_use = !self.servers.is_empty() || self.clients.get() > 0 || self.minimum() > 0;
+        let idle_round = is_in_use.then(|| now + ROUND);
         [retry, idle_round].into_iter().flatten().min()
+    }
+
+    /// Those who wait are sent away when a login is refused for good and no server is left; what may pass they wait
+    /// out. This is asked in every round, not just after a dial: the last server may go, and a client may join the
+    /// line, after the login was refused.
+    fn send_away(&self, now: Instant) {
+        let refusal = self.health().refusal(now).filter(|error| !error.is_transient());
+        if refusal.is_some() && self.rack.is_bare() && !self.waiting().is_empty() {
+            self.refused.send_replace(refusal);
+        }
     }
 
     /// Closes idle servers that are dead, outdated, too old, idle for too long, or over a lowered limit.
@@ -56,6 +68,7 @@ impl<C: Connector> Pool<C> {
         let weeds = self.rack.weed(|member| {
             if !member.server.is_quiet() || member.generation != generation || excess > 0 {
                 excess = excess.saturating_sub(1);
+                spare = spare.saturating_sub(1);
                 return true;
             }
             let idle = now.duration_since(member.idle_since);
@@ -65,7 +78,7 @@ impl<C: Connector> Pool<C> {
             spare = spare.saturating_sub(u64::from(unwanted));
             unwanted
         });
-        weeds.into_iter().for_each(|member| self.close(member));
+        weeds.into_iter().for_each(|member| self.close(*member));
     }
 
     /// Servers to be kept open. Without a client there is nobody whose login could be used, unless the entry forces
@@ -79,10 +92,13 @@ impl<C: Connector> Pool<C> {
     /// Starts dials for those who wait and for the minimum; tells when a pause after a failure ends.
     fn dial_as_needed(self: &Arc<Self>, now: Instant) -> Option<Instant> {
         let needed = |pool: &Self| {
-            let waiting = u64::try_from(pool.waiting().len()).unwrap_or(u64::MAX);
+            // An idle server while somebody waits is one that was handed over and not yet taken up: no reason to dial.
+            let unserved = pool.waiting().len().saturating_sub(pool.rack.idle_count());
+            let waiting = u64::try_from(unserved).unwrap_or(u64::MAX);
             let missing = pool.minimum().saturating_sub(pool.quotas.pool.used());
             let under_way = pool.dialling.get();
-            under_way < DIALS && (waiting > under_way || (missing > 0 && under_way == 0))
+            under_way < pool.health().dials(DIALS)
+                && (waiting > under_way || (missing > 0 && under_way == 0 && !pool.quotas.are_wanted()))
         };
         while needed(self) {
             let retry_at = self.health().retry_at();
@@ -114,23 +130,33 @@ impl<C: Connector> Pool<C> {
     async fn dial(self: Arc<Self>, seat: Seat, guard: GaugeGuard) {
         let generation = self.generation.load(Ordering::Acquire);
         let settings = self.settings.load_full();
-        match self.connector.dial(&settings).await {
+        let outcome = self.connector.dial(&settings).await;
+        // A dial to an endpoint or of a time that is over says nothing of the present one, and its server would cost
+        // the oldest waiter the place in line.
+        let is_outdated = generation != self.generation.load(Ordering::Acquire);
+        match outcome {
+            Ok(server) if is_outdated => {
+                self.close(*self.enlist(server, seat, generation));
+                drop(guard);
+            }
+            Err(_) if is_outdated => drop((seat, guard)),
             Ok(server) => {
                 self.health().clear();
                 self.traffic.count(|t| &t.connects);
-                drop(guard);
-                self.admit(server, seat, generation);
+                self.greeting.store(Some(server.baseline()));
+                self.rack.add(self.enlist(server, seat, generation));
+                self.offer_room();
+                drop(guard); // not before, or the keeper may dial for a waiter who is served
             }
             Err(error) => {
-                drop((seat, guard));
                 self.dial_failed(Arc::new(error));
+                drop((seat, guard)); // not before: a free seat wakes the keeper, which would dial without a pause
             }
         }
         self.wake.notify_one();
     }
 
-    fn admit(&self, server: C::Server, seat: Seat, generation: u64) {
-        self.greeting.store(Some(server.baseline()));
+    fn enlist(&self, server: C::Server, seat: Seat, generation: u64) -> Held<C::Server> {
         let (peer, process) = server.identity();
         let id = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
         let record = ServerRecord::new(id, self.id.user.clone(), self.id.database.clone(), peer, process);
@@ -143,19 +169,14 @@ impl<C: Connector> Pool<C> {
             "new server connection"
         );
         let lifetime = self.settings.load().server_lifetime;
-        let member = Member::new(server, self.servers.enlist(id, record), lifetime, generation, seat);
-        self.rack.add(Box::new(member));
+        Box::new(Member::new(server, self.servers.enlist(id, record), lifetime, generation, seat))
     }
 
-    /// Only what the server did counts against it. Those who wait are sent away when a login is refused for good and
-    /// no server is left; what may pass they wait out.
+    /// Only what the server did counts against it.
     fn dial_failed(&self, error: Arc<DialError>) {
         let retry = self.settings.load().server_login_retry;
         self.traffic.count(|t| &t.connect_failures);
         tracing::warn!(database = self.id.database, user = self.id.user, "server login failed: {error}");
-        self.health().failed(Arc::clone(&error), retry, Instant::now());
-        if !error.is_transient() && self.servers.is_empty() {
-            self.refused.send_replace(Some(error));
-        }
+        self.health().failed(error, retry, Instant::now());
     }
 }

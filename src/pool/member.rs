@@ -40,18 +40,18 @@ impl<S> Member<S> {
         Self { server, record, home, expires, idle_since: now, generation, seat }
     }
 
-    /// It is about to be closed.
-    pub(super) fn leave(&mut self) {
-        self.seat.leave();
-    }
-
-    /// Ends the connection, and then gives its seat back.
-    pub(super) async fn close(self)
+    /// Ends the connection, and then gives its seat back. From the call on, its seat counts as leaving.
+    pub(super) fn close(self) -> impl Future<Output = ()> + Send
     where
         S: Pooled,
     {
-        let Self { server, record: _record, seat: _seat, .. } = self;
-        server.close().await;
+        let Self { server, record, seat, .. } = self;
+        let seat = seat.leave();
+        async move {
+            server.close().await;
+            drop(record); // before the seat: who is woken by a free seat finds the roll up to date
+            drop(seat);
+        }
     }
 
     /// Whether it has been open for too long.

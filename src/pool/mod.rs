@@ -16,16 +16,16 @@ mod registry;
 mod tests;
 
 pub use checkout::Checkout;
-pub use postgres::{Postgres, ServerCheckout, ServerPool};
+pub use postgres::{Postgres, Proofs, ServerCheckout, ServerPool};
 pub use quota::{Full, Quota, Quotas};
 pub use registry::{PoolSnapshot, Pools};
 
 use crate::config::PoolSettings;
 use crate::server::{DialError, Parameters};
-use crate::stats::{Gauge, Peer, Roll, ServerRecord, ServerState, Traffic, micros};
+use crate::stats::{Gauge, GaugeGuard, Peer, Roll, ServerRecord, ServerState, Traffic, micros};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use health::Health;
-use member::Held;
+use member::{Held, Member};
 use rack::{Preference, Rack, TicketInHand};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -287,10 +287,7 @@ impl<C: Connector> Pool<C> {
     fn fail_fast(&self) -> Result<(), Refusal> {
         let refusal = self.health().refusal(Instant::now());
         match refusal {
-            Some(error) if self.servers.is_empty() => {
-                self.wake.notify_one(); // somebody wants a server: try again as soon as that is due
-                Err(Refusal::LoginFailing(error))
-            }
+            Some(error) if self.rack.is_bare() => Err(Refusal::LoginFailing(error)),
             _ => Ok(()),
         }
     }
@@ -309,14 +306,23 @@ impl<C: Connector> Pool<C> {
         member.idle_since = now;
         member.record.enter(ServerState::Idle, None);
         self.rack.put_back(ticket, member);
+        self.offer_room();
         None
     }
 
+    /// A server that stands idle here may stand in the way of a client of another pool: have that looked at now, for
+    /// its own keeper was told that there was none.
+    fn offer_room(&self) {
+        if self.quotas.are_wanted() && self.waiting().is_empty() && self.idle_count() > 0 {
+            self.shared.crowded.notify_one();
+        }
+    }
+
     /// Ends a server; its seat is free when the backend is gone, and then the keeper looks whether somebody waits.
-    fn close(&self, mut member: Held<C::Server>) {
-        member.leave();
+    fn close(&self, member: Member<C::Server>) {
+        let closing = member.close();
         if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(member.close());
+            runtime.spawn(closing);
         }
     }
 
@@ -346,7 +352,7 @@ impl<C: Connector> Pool<C> {
         let mut found = false;
         let weeds = self.rack.weed(|_| !std::mem::replace(&mut found, true));
         let evicted = !weeds.is_empty();
-        weeds.into_iter().for_each(|member| self.close(member));
+        weeds.into_iter().for_each(|member| self.close(*member));
         evicted
     }
 
@@ -360,23 +366,32 @@ impl<C: Connector> Pool<C> {
     }
 }
 
+impl<C: Connector> Drop for Pool<C> {
+    /// Its keeper may sleep without a timer and holds what the limits would notify: woken, it finds the pool gone.
+    fn drop(&mut self) {
+        self.wake.notify_one();
+    }
+}
+
 /// A place in line, left on drop.
 struct Waiter<'a, C: Connector> {
     pool: &'a Pool<C>,
     arrival: u64,
     since: Instant,
+    _wants: [GaugeGuard; 2],
 }
 
 impl<'a, C: Connector> Waiter<'a, C> {
     fn join(pool: &'a Pool<C>) -> Self {
         let (arrival, since) = (pool.arrivals.fetch_add(1, Ordering::Relaxed), Instant::now());
         pool.waiting().insert(arrival, since);
-        Self { pool, arrival, since }
+        Self { pool, arrival, since, _wants: pool.quotas.want() }
     }
 }
 
 impl<C: Connector> Drop for Waiter<'_, C> {
     fn drop(&mut self) {
         self.pool.waiting().remove(&self.arrival);
+        self.pool.offer_room(); // of a server that was handed to it and that it did not live to take
     }
 }

@@ -1,21 +1,49 @@
 //! Pools of PostgreSQL servers: how one is dialled with the secrets that are known.
 
 use super::{Checkout, Connector, Pool, Pooled};
-use crate::auth::Credential;
-use crate::auth::KeyCache;
-use crate::auth::Password;
-use crate::auth::UserList;
+use crate::auth::{Credential, KeyCache, Password, ScramCredential, StoredSecret, UserList};
 use crate::config::{Host, PoolSettings};
 use crate::net::Address;
 use crate::server::{Clean, DialError, Parameters, Server, Target, dial};
 use crate::stats::Peer;
 use arc_swap::ArcSwap;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A pool of PostgreSQL servers.
 pub type ServerPool = Pool<Postgres>;
 /// A PostgreSQL server in use.
 pub type ServerCheckout = Checkout<Postgres>;
+
+/// SCRAM keys that clients revealed by logging in. They open any server that stores the same verifier, so that a user
+/// whose password nobody has written down can be logged in there too. They are worth a password, and die with the
+/// process.
+#[derive(Debug, Default)]
+pub struct Proofs(Mutex<HashMap<String, ScramCredential>>);
+
+impl Proofs {
+    /// Remembers what a user proved. Only users of the auth file can prove anything, so it stays as small as that.
+    pub fn remember(&self, user: &str, credential: ScramCredential) {
+        self.lock().insert(user.to_owned(), credential);
+    }
+
+    /// Forgets what was proved by secrets that may be others now.
+    pub fn clear(&self) {
+        self.lock().clear();
+    }
+
+    fn of(&self, user: &str) -> Option<ScramCredential> {
+        self.lock().get(user).cloned()
+    }
+
+    fn forget(&self, user: &str) {
+        self.lock().remove(user);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, ScramCredential>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Dials PostgreSQL.
 #[derive(Debug, Clone)]
@@ -24,6 +52,8 @@ pub struct Postgres {
     pub users: Arc<ArcSwap<UserList>>,
     /// SCRAM keys of earlier logins.
     pub keys: Arc<KeyCache>,
+    /// SCRAM keys that clients revealed.
+    pub proofs: Arc<Proofs>,
 }
 
 impl Connector for Postgres {
@@ -39,7 +69,12 @@ impl Connector for Postgres {
             keys: Arc::clone(&self.keys),
             deadline: settings.server_connect_timeout,
         };
-        Box::pin(dial(target)).await
+        let result = Box::pin(dial(target)).await;
+        if result.as_ref().is_err_and(DialError::is_denial) {
+            // Keys of a password that was changed open nothing any longer; the next login of a client brings new ones.
+            self.proofs.forget(&settings.user);
+        }
+        result
     }
 }
 
@@ -49,7 +84,14 @@ impl Postgres {
         if let Some(password) = &settings.password {
             return Password::new(password.reveal()).map_or(Credential::None, Credential::Plain);
         }
-        self.users.load().get(&settings.user).map_or(Credential::None, Credential::from)
+        match self.users.load().get(&settings.user) {
+            // A verifier alone proves others; with the keys that its owner revealed it opens a server.
+            Some(StoredSecret::Scram(_)) => {
+                self.proofs.of(&settings.user).map_or(Credential::None, Credential::Scram)
+            }
+            Some(secret) => Credential::from(secret),
+            None => Credential::None,
+        }
     }
 }
 

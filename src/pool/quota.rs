@@ -1,6 +1,7 @@
 //! How many servers there may be: of a pool, of a database, of a user. A [`Seat`] is a place under all three limits; it
 //! lives as long as its server and is given back on drop, so that live servers never exceed a limit, whatever happens.
 
+use crate::stats::{Gauge, GaugeGuard};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::Notify;
@@ -10,8 +11,10 @@ use tokio::sync::Notify;
 pub struct Quota {
     limit: AtomicU32,
     used: AtomicU32,
-    /// Those of the used places whose servers are being closed.
+    /// Of those used, the places of servers that are being closed.
     leaving: AtomicU32,
+    /// Clients that wait for one of these places.
+    wanted: Gauge,
     /// Pools to be woken when a place becomes free.
     interested: Mutex<Vec<Weak<Notify>>>,
 }
@@ -27,6 +30,7 @@ impl Quota {
             limit: AtomicU32::new(limit.unwrap_or(UNLIMITED)),
             used: AtomicU32::new(0),
             leaving: AtomicU32::new(0),
+            wanted: Gauge::default(),
             interested: Mutex::default(),
         }
     }
@@ -50,7 +54,17 @@ impl Quota {
         self.used.load(Ordering::Acquire)
     }
 
-    /// How many servers have to go, since the limit was lowered; those that are about to are not counted.
+    fn is_full(&self) -> bool {
+        self.used() >= self.limit.load(Ordering::Acquire)
+    }
+
+    fn is_wanted(&self) -> bool {
+        let free = self.limit.load(Ordering::Acquire).saturating_sub(self.used());
+        u64::from(free) <= self.wanted.get() && self.wanted.get() > 0
+    }
+
+    /// How many places more are taken than the limit allows, since it was lowered; those of servers that are being
+    /// closed do not count, or a slow close would take all the others along.
     fn excess(&self) -> u32 {
         let staying = self.used().saturating_sub(self.leaving.load(Ordering::Acquire));
         staying.saturating_sub(self.limit.load(Ordering::Acquire))
@@ -61,10 +75,6 @@ impl Quota {
         let mut interested = self.interested.lock().unwrap_or_else(PoisonError::into_inner);
         interested.retain(|other| other.strong_count() > 0);
         interested.push(Arc::downgrade(notify));
-    }
-
-    fn has_room(&self) -> bool {
-        self.used() < self.limit.load(Ordering::Acquire)
     }
 
     fn take(&self) -> bool {
@@ -108,10 +118,11 @@ pub enum Full {
 
 /// A place for one server.
 #[derive(Debug)]
-pub struct Seat {
-    quotas: Quotas,
-    leaving: bool,
-}
+pub struct Seat(Quotas);
+
+/// The place of a server that is being closed: still taken, and sure to become free.
+#[derive(Debug)]
+pub(super) struct LeavingSeat(Seat);
 
 impl Quotas {
     /// Takes a place under all three limits, or under none.
@@ -120,12 +131,9 @@ impl Quotas {
     ///
     /// [`Full`] names the limit.
     pub fn take(&self) -> Result<Seat, Full> {
-        // To take a place and give it back wakes all who are interested, the caller too: who looks first does not wake
-        // itself over and over.
-        let limits = [(&self.pool, Full::Pool), (&self.database, Full::Database), (&self.user, Full::User)];
-        if let Some((_, full)) = limits.into_iter().find(|(quota, _)| !quota.has_room()) {
-            return Err(full);
-        }
+        // Look before taking: a place that is taken and given back wakes whoever is interested, the taker included,
+        // and so a keeper that waits behind a shared limit would never rest.
+        self.narrowest().map_or(Ok(()), Err)?;
         if !self.pool.take() {
             return Err(Full::Pool);
         }
@@ -138,39 +146,58 @@ impl Quotas {
             self.database.give_back();
             return Err(Full::User);
         }
-        Ok(Seat { quotas: self.clone(), leaving: false })
+        Ok(Seat(self.clone()))
     }
 
-    /// How many servers have to go, since a limit was lowered.
+    fn narrowest(&self) -> Option<Full> {
+        let limits = [(&self.pool, Full::Pool), (&self.database, Full::Database), (&self.user, Full::User)];
+        limits.into_iter().find_map(|(quota, full)| quota.is_full().then_some(full))
+    }
+
+    /// Counts a client that waits for a server.
+    pub(super) fn want(&self) -> [GaugeGuard; 2] {
+        [self.database.wanted.enter(), self.user.wanted.enter()]
+    }
+
+    /// Whether a server that nobody waits for would take the place of one that somebody does.
+    pub(super) fn are_wanted(&self) -> bool {
+        [&self.database, &self.user].into_iter().any(|quota| quota.is_wanted())
+    }
+
+    /// How many servers must go, since a limit was lowered below what is in use.
     #[must_use]
     pub fn excess(&self) -> u32 {
-        self.all().map(|quota| quota.excess()).into_iter().max().unwrap_or_default()
+        self.all().map(|quota| quota.excess()).into_iter().max().unwrap_or(0)
     }
 
-    fn all(&self) -> [&Arc<Quota>; 3] {
+    fn all(&self) -> [&Quota; 3] {
         [&self.pool, &self.database, &self.user]
     }
 }
 
 impl Seat {
-    /// Its server is about to be closed: it no longer counts among those of which some have to go.
-    pub fn leave(&mut self) {
-        if !std::mem::replace(&mut self.leaving, true) {
-            for quota in self.quotas.all() {
-                quota.leaving.fetch_add(1, Ordering::AcqRel);
-            }
+    /// Its server is about to be closed.
+    pub(super) fn leave(self) -> LeavingSeat {
+        for quota in self.0.all() {
+            quota.leaving.fetch_add(1, Ordering::AcqRel);
+        }
+        LeavingSeat(self)
+    }
+}
+
+impl Drop for LeavingSeat {
+    fn drop(&mut self) {
+        for quota in self.0.0.all() {
+            quota.leaving.fetch_sub(1, Ordering::AcqRel);
         }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        for quota in [&self.quotas.user, &self.quotas.database, &self.quotas.pool] {
-            quota.give_back();
-            if self.leaving {
-                quota.leaving.fetch_sub(1, Ordering::AcqRel);
-            }
-        }
+        self.0.user.give_back();
+        self.0.database.give_back();
+        self.0.pool.give_back();
     }
 }
 
@@ -201,24 +228,12 @@ mod tests {
         let seats = [quotas.take().unwrap(), quotas.take().unwrap()];
         quotas.pool.set_limit(Some(1));
         assert_eq!(quotas.excess(), 1);
-        let [mut first, second] = seats;
-        first.leave();
-        assert_eq!(quotas.excess(), 0);
-        drop((first, second));
+        let leaving = seats.map(Seat::leave);
+        assert_eq!((quotas.excess(), quotas.pool.used()), (0, 2));
+        drop(leaving);
+        assert_eq!(quotas.pool.used(), 0);
         let _one = quotas.take().unwrap();
         assert_eq!(quotas.take().unwrap_err(), Full::Pool);
-    }
-
-    #[tokio::test]
-    async fn a_refusal_wakes_nobody() {
-        for full in [quotas(1, 0, 1), quotas(1, 1, 0)] {
-            let notify = Arc::new(Notify::new());
-            [&full.pool, &full.database, &full.user].into_iter().for_each(|quota| quota.interest(&notify));
-            assert!(full.take().is_err());
-            let woken = std::pin::pin!(notify.notified());
-            let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-            assert!(woken.poll(&mut cx).is_pending());
-        }
     }
 
     #[tokio::test]

@@ -100,6 +100,11 @@ impl<S> Rack<S> {
         self.idle().len()
     }
 
+    /// Whether there is no server at all, neither idle nor in use; those that are being closed are none.
+    pub(super) fn is_bare(&self) -> bool {
+        self.line.status().size == 0
+    }
+
     fn idle(&self) -> MutexGuard<'_, VecDeque<Held<S>>> {
         // The queue is whole after every step, so a panic elsewhere cannot have spoilt it.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)

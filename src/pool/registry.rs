@@ -194,3 +194,12 @@ impl ServerPool {
         }
     }
 }
+
+impl PoolSnapshot {
+    /// Server connections that there are or are being made.
+    #[must_use]
+    pub fn servers(&self) -> u64 {
+        let open = self.active + self.idle + self.tested + self.being_canceled;
+        u64::try_from(open).unwrap_or(u64::MAX).saturating_add(self.login)
+    }
+}

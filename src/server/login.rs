@@ -102,6 +102,16 @@ impl DialError {
         }
     }
 
+    /// Whether the proof was not good enough.
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        match self {
+            Self::Auth(_) => true,
+            Self::Refused { code, .. } => code == sqlstate::INVALID_PASSWORD,
+            _ => false,
+        }
+    }
+
     /// Whether the server itself said that it takes no logins for the moment.
     #[must_use]
     pub fn is_busy_server(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Clients as the rest of the program sees them: a record, a cancel key, a way to give one an order.
 
 use crate::server::{CancelHandle, Cancelling};
-use crate::stats::{ClientRecord, Entry, Gauge, GaugeGuard, Roll};
+use crate::stats::{ClientRecord, Entry, Gauge, GaugeGuard, Peer, Roll};
 use crate::wire::{CancelKey, ProtocolVersion};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -129,6 +129,7 @@ pub struct Clients {
     roll: Roll<ClientHandle>,
     keys: Arc<Mutex<HashMap<u32, u64>>>,
     admitted: Gauge,
+    visitors: Roll<ClientRecord>,
     next: AtomicU64,
 }
 
@@ -216,6 +217,19 @@ impl Clients {
         self.roll.list()
     }
 
+    /// Puts somebody who came to the console on a roll of their own, until the entry is dropped.
+    pub(super) fn visit(&self, user: String, peer: Peer) -> Entry<ClientRecord> {
+        let id = self.number();
+        let record = ClientRecord::new(id, user, super::CONSOLE.to_owned(), String::new(), peer);
+        self.visitors.enlist(id, record)
+    }
+
+    /// Who is on the console.
+    #[must_use]
+    pub fn visitors(&self) -> Vec<Arc<ClientRecord>> {
+        self.visitors.list()
+    }
+
     /// The client with this number.
     #[must_use]
     pub fn find(&self, id: u64) -> Option<Arc<ClientHandle>> {
@@ -273,7 +287,6 @@ impl Drop for Registration {
 mod tests {
     use super::*;
     use crate::net::Address;
-    use crate::stats::Peer;
 
     fn register(clients: &Clients, version: ProtocolVersion) -> Registration {
         let id = clients.number();

@@ -3,7 +3,7 @@
 use super::{FAREWELL, Service};
 use crate::config::Config;
 use crate::net::{Broken, Dialogue};
-use crate::stats::Peer;
+use crate::stats::{Peer, unix_micros};
 use crate::wire::backend::{self, Status};
 use crate::wire::{Report, TooLong, split_cstr, sqlstate};
 use bytes::BytesMut;
@@ -75,8 +75,10 @@ pub(super) fn put_parameters(out: &mut BytesMut) {
 
 /// Answers commands until the visitor leaves.
 pub(super) async fn converse(service: Arc<Service>, mut visitor: Visitor) {
+    let present = service.clients.visit(visitor.user.clone(), visitor.peer.clone());
     tracing::info!(user = visitor.user, address = visitor.peer.address, role = ?visitor.role, "console login");
     while let Ok(out) = next_answer(&service, &mut visitor).await {
+        present.requested_at(unix_micros());
         if visitor.dialogue.send(&out).await.is_err() {
             break;
         }

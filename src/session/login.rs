@@ -140,6 +140,9 @@ impl Front {
                     if let Some(challenge) = last {
                         self.put(|out| backend::put_authentication(out, &challenge.body())).await?;
                     }
+                    if let Some(keys) = proof.scram() {
+                        service.proofs.remember(proof.user(), keys.clone());
+                    }
                     return Ok(proof);
                 }
                 Step::Denied(denial) => {

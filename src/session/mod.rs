@@ -10,6 +10,7 @@ mod idle;
 mod link;
 mod login;
 mod named;
+mod overview;
 mod relay;
 mod run;
 mod timer;
@@ -19,6 +20,7 @@ mod welcome;
 pub use client::{Admission, ClientHandle, Clients, Order};
 pub use console::{Answer, Answering, Console, Role};
 pub use departure::Departure;
+pub use overview::{CONSOLE, DatabaseOverview, Overview, UserOverview, VERSION};
 pub use welcome::Adopted;
 
 use crate::auth::KeyCache;
@@ -26,7 +28,7 @@ use crate::auth::Terms;
 use crate::auth::UserList;
 use crate::config::Config;
 use crate::net::Stream;
-use crate::pool::Pools;
+use crate::pool::{Pools, Proofs};
 use crate::server::Interner;
 use crate::stats::{Gauge, Traffic};
 use arc_swap::ArcSwap;
@@ -48,6 +50,8 @@ pub struct Service {
     pub terms: ArcSwap<Terms>,
     /// SCRAM keys of earlier logins.
     pub keys: Arc<KeyCache>,
+    /// SCRAM keys that clients revealed.
+    pub proofs: Arc<Proofs>,
     /// Who serves them.
     pub pools: Arc<Pools>,
     /// Who is here.

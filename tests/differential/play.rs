@@ -65,6 +65,7 @@ async fn play(port: u16, program: &Program, wait: Wait<'_>) -> Heard {
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let (input, output) = stream.into_split();
+    #[expect(clippy::disallowed_methods, reason = "the program that is played bounds it")]
     let (sender, answers) = mpsc::unbounded_channel();
     // In a task of its own, so that no wait ends in the middle of a message.
     let reader = tokio::spawn(read(input, sender));

@@ -1,0 +1,20 @@
+//! The rows of each table, made of plain figures. What pgweir does not have is 0 or empty, as PgBouncer shows it.
+
+mod databases;
+mod pools;
+mod sockets;
+mod state;
+mod stats;
+
+pub(super) use databases::{databases, users};
+pub(super) use pools::{lists, pools};
+pub(super) use sockets::{client, server, visitor};
+pub(super) use state::{config, state, version};
+pub(super) use stats::{live, stats, stats_averages, stats_totals, totals};
+
+use super::table::{Row, row};
+
+/// A limit as PgBouncer spells it: 0 is none.
+fn limit(limit: Option<u32>) -> u32 {
+    limit.unwrap_or(0)
+}

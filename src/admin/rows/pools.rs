@@ -1,0 +1,92 @@
+//! `SHOW POOLS`, `SHOW LISTS`.
+
+use super::{Row, row};
+use crate::pool::PoolSnapshot;
+use crate::session::Overview;
+use crate::stats::micros;
+
+/// A row for each pool, the console's included.
+pub(in crate::admin) fn pools(overview: &Overview) -> Vec<Row> {
+    overview.pools.iter().chain([&overview.console]).map(pool).collect()
+}
+
+fn pool(pool: &PoolSnapshot) -> Row {
+    let waiting = u64::try_from(pool.waiting).unwrap_or(u64::MAX);
+    let wait = micros(pool.oldest_wait);
+    row![
+        &pool.id.database,
+        &pool.id.user,
+        pool.clients.saturating_sub(waiting), // PgBouncer counts idle clients as active
+        waiting,
+        0, // cl_active_cancel_req
+        0, // cl_waiting_cancel_req
+        pool.active,
+        0, // sv_active_cancel
+        pool.being_canceled,
+        pool.idle,
+        0, // sv_used: idle servers need no check here
+        pool.tested,
+        pool.login,
+        wait / 1_000_000,
+        wait % 1_000_000,
+        pool.mode.as_str(),
+        Option::<String>::None, // load_balance_hosts
+    ]
+}
+
+/// How many there are of what. There are no free clients and servers: memory is not kept for them.
+pub(in crate::admin) fn lists(overview: &Overview) -> [Row; 14] {
+    let servers: u64 = overview.pools.iter().map(PoolSnapshot::servers).sum();
+    [
+        row!["databases", overview.databases.len()],
+        row!["users", overview.users.len()],
+        row!["peers", 0],
+        row!["pools", overview.pools.len() + 1],
+        row!["peer_pools", 0],
+        row!["free_clients", 0],
+        row!["used_clients", overview.clients + overview.console.clients + overview.logins],
+        row!["login_clients", overview.logins],
+        row!["free_servers", 0],
+        row!["used_servers", servers],
+        row!["dns_names", 0],
+        row!["dns_zones", 0],
+        row!["dns_queries", 0],
+        row!["dns_pending", 0],
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::columns;
+    use crate::admin::table::Cell;
+    use crate::config::PoolMode;
+    use crate::pool::PoolId;
+    use crate::stats::TrafficSnapshot;
+    use std::time::Duration;
+
+    #[test]
+    fn a_pool_is_shown_as_pgbouncer_shows_it() {
+        let snapshot = PoolSnapshot {
+            id: PoolId { database: "app".to_owned(), user: "alice".to_owned() },
+            mode: PoolMode::Transaction,
+            clients: 9,
+            waiting: 2,
+            oldest_wait: Duration::from_micros(3_000_042),
+            active: 3,
+            idle: 4,
+            tested: 1,
+            being_canceled: 5,
+            login: 6,
+            size: Some(20),
+            seats: 13,
+            traffic: TrafficSnapshot::default(),
+        };
+        let row = pool(&snapshot);
+        let shown: Vec<_> = row.iter().map(Cell::as_text).collect();
+        assert_eq!(shown.len(), columns::POOLS.len());
+        let golden = "app alice 7 2 0 0 3 0 5 4 0 1 6 3 42 transaction";
+        assert_eq!(shown[..16], golden.split(' ').map(Some).collect::<Vec<_>>());
+        assert_eq!(shown[16], None);
+    }
+}

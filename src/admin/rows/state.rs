@@ -1,0 +1,20 @@
+//! `SHOW VERSION`, `SHOW STATE`, `SHOW CONFIG`.
+
+use super::{Row, row};
+use crate::admin::ConfigRow;
+use crate::session::VERSION;
+
+/// Tools parse a PgBouncer version, so it comes first.
+pub(in crate::admin) fn version() -> [Row; 1] {
+    [row![VERSION]]
+}
+
+/// Nothing can be paused yet.
+pub(in crate::admin) fn state() -> [Row; 3] {
+    [row!["active", "yes"], row!["paused", "no"], row!["suspended", "no"]]
+}
+
+pub(in crate::admin) fn config(setting: &ConfigRow) -> Row {
+    let changeable = if setting.changeable { "yes" } else { "no" };
+    row![&setting.key, &setting.value, &setting.default, changeable]
+}

@@ -1,0 +1,161 @@
+//! The page, line by line.
+
+use super::*;
+use crate::config::{Config, PoolMode};
+use crate::pool::{PoolId, PoolSnapshot};
+use crate::session::{CONSOLE, DatabaseOverview};
+use crate::stats::TrafficSnapshot;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+fn pool(database: &str, user: &str) -> PoolSnapshot {
+    PoolSnapshot {
+        id: PoolId { database: database.to_owned(), user: user.to_owned() },
+        mode: PoolMode::Transaction,
+        clients: 10,
+        waiting: 2,
+        oldest_wait: Duration::from_millis(1500),
+        active: 3,
+        idle: 4,
+        tested: 0,
+        being_canceled: 0,
+        login: 1,
+        size: Some(20),
+        seats: 8,
+        traffic: TrafficSnapshot {
+            queries: 7,
+            query_micros: 2_500_000,
+            received: u64::MAX,
+            ..TrafficSnapshot::default()
+        },
+    }
+}
+
+fn database(name: &str) -> DatabaseOverview {
+    DatabaseOverview {
+        name: name.to_owned(),
+        host: Some("db".to_owned()),
+        port: 5432,
+        dbname: name.to_owned(),
+        forced_user: None,
+        mode: None,
+        pool_size: Some(20),
+        min_pool_size: 0,
+        server_lifetime: None,
+        max_connections: None,
+        connections: 8,
+        clients: 10,
+    }
+}
+
+/// Two pools of one database, and one whose names are as hostile as names can be.
+fn overview() -> Overview {
+    let path = std::env::temp_dir().join(format!("pgweir-metrics-{}.ini", std::process::id()));
+    std::fs::write(&path, "[pgbouncer]\nlisten_addr = 127.0.0.1\n").unwrap();
+    let config: Arc<Config> = Config::load(&path, &|_| None).unwrap().config;
+    std::fs::remove_file(&path).unwrap();
+    Overview {
+        config,
+        pools: vec![pool("app", "alice"), pool("app", "bob"), pool("a\"\\\n} 1\n# x", "é{")],
+        console: pool(CONSOLE, CONSOLE),
+        databases: vec![database("app"), database("a\"\\\n"), database(CONSOLE)],
+        users: Vec::new(),
+        clients: 30,
+        logins: 1,
+        traffic: TrafficSnapshot { cancels: 5, ..TrafficSnapshot::default() },
+    }
+}
+
+/// Name, labels and value of each sample, after all has been checked that the format asks for.
+fn samples(page: &str) -> BTreeMap<(String, String), f64> {
+    let (mut helped, mut typed, mut samples) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            let (name, help) = rest.split_once(' ').unwrap();
+            assert!(!help.is_empty() && helped.insert(name.to_owned()), "{line}");
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = rest.split_once(' ').unwrap();
+            assert!(["gauge", "counter"].contains(&kind), "{line}");
+            assert!(typed.insert(name.to_owned(), kind.to_owned()).is_none(), "{line}");
+            assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+        } else {
+            let (sample, value) = line.rsplit_once(' ').unwrap();
+            let (name, labels) = sample.split_once('{').unwrap_or((sample, "}"));
+            assert!(
+                name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'),
+                "{line}"
+            );
+            assert!(helped.contains(name) && typed.contains_key(name), "{line}");
+            assert!(labels.ends_with('}'), "{line}");
+            let value: f64 = value.parse().unwrap();
+            assert!(value.is_finite() && value >= 0.0, "{line}");
+            let before = samples.insert((name.to_owned(), labels.trim_end_matches('}').to_owned()), value);
+            assert!(before.is_none(), "twice: {line}");
+        }
+    }
+    assert!(typed.keys().all(|name| samples.keys().any(|(sample, _)| sample == name)));
+    samples
+}
+
+#[test]
+fn every_line_is_well_formed() {
+    let page = render(&overview()).unwrap();
+    let samples = samples(&page);
+    let value = |name: &str, labels: &str| samples[&(name.to_owned(), labels.to_owned())];
+    let alice = "database=\"app\",user=\"alice\"";
+    assert_eq!(value("pgweir_pool_clients", &format!("{alice},state=\"idle\"")), 5.0);
+    assert_eq!(value("pgweir_pool_servers", &format!("{alice},state=\"login\"")), 1.0);
+    assert_eq!(value("pgweir_pool_oldest_wait_seconds", alice), 1.5);
+    assert_eq!(value("pgweir_pool_query_seconds_total", alice), 2.5);
+    assert_eq!(value("pgweir_cancels_total", ""), 5.0);
+    assert_eq!(value("pgweir_clients_limit", ""), 100.0);
+    assert_eq!(value("pgbouncer_pools_client_active_connections", alice), 8.0);
+    assert_eq!(value("pgbouncer_stats_totals_queries_pooled_total", "database=\"app\""), 14.0);
+    assert_eq!(value("pgbouncer_stats_queries_duration_seconds_total", "database=\"app\""), 5.0);
+    let app = "name=\"app\",host=\"db\",port=\"5432\",database=\"app\",force_user=\"\",pool_mode=\"\"";
+    assert_eq!(value("pgbouncer_databases_current_connections", app), 8.0);
+    assert_eq!(value("pgbouncer_pools", ""), 4.0);
+    let hostile = "database=\"a\\\"\\\\\\n} 1\\n# x\",user=\"é{\"";
+    assert_eq!(value("pgweir_pool_size_limit", hostile), 20.0);
+}
+
+#[test]
+fn all_names_of_the_exporter_are_there() {
+    let page = render(&overview()).unwrap();
+    let samples = samples(&page);
+    let names: BTreeSet<&str> = samples.keys().map(|(name, _)| name.as_str()).collect();
+    let families = [
+        (
+            "",
+            "up version_info client_connections databases users pools free_clients used_clients login_clients \
+              free_servers used_servers cached_dns_names cached_dns_zones in_flight_dns_queries",
+        ),
+        ("config_", "max_client_connections max_user_connections"),
+        ("databases_", "pool_size reserve_pool max_connections current_connections paused disabled"),
+        (
+            "pools_",
+            "client_active_connections client_waiting_connections client_active_cancel_connections \
+                    client_waiting_cancel_connections server_active_connections server_active_cancel_connections \
+                    server_being_canceled_connections server_idle_connections server_used_connections \
+                    server_testing_connections server_login_connections client_maxwait_seconds",
+        ),
+        ("stats_totals_", STATS),
+        ("stats_", STATS),
+    ];
+    for (group, members) in families {
+        for name in members.split_whitespace().map(|name| format!("pgbouncer_{group}{name}")) {
+            assert!(names.contains(name.as_str()), "{name}");
+        }
+    }
+}
+
+const STATS: &str = "queries_pooled_total queries_duration_seconds_total received_bytes_total sent_bytes_total \
+                     client_wait_seconds_total sql_transactions_pooled_total server_in_transaction_seconds_total \
+                     client_parses_total server_parses_total binds_total server_assignments_total";
+
+#[test]
+fn a_process_without_pools_has_a_page_too() {
+    let overview = Overview { pools: Vec::new(), databases: Vec::new(), ..overview() };
+    assert!(samples(&render(&overview).unwrap()).len() > 20);
+}
