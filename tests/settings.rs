@@ -128,7 +128,7 @@ async fn each_method_takes_each_secret_that_it_can() {
 /// Would break with: a line that is missing, doubled or without its reason, or a switch that does nothing.
 #[tokio::test]
 async fn a_login_and_a_disconnect_are_one_line_each() {
-    let pooler = pooler().setting("query_wait_timeout", 0.2).pool_size(1).start();
+    let pooler = pooler().setting("query_wait_timeout", 1).pool_size(1).start();
     let mut holder = pooler.raw().await;
     holder.query("BEGIN").await;
     pooler.raw().await.terminate().await;

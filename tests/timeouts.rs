@@ -27,12 +27,12 @@ fn assert_says(error: &Message, code: &str, text: &str) {
 #[tokio::test]
 async fn query_wait_timeout() {
     let builder = || pooler().pool_size(1);
-    let of_all = builder().setting("query_wait_timeout", 0.2);
+    let of_all = builder().setting("query_wait_timeout", 1);
     let of_user = builder()
         .database("weir", &entry("query_wait_timeout=600"))
-        .user_setting("weir", "query_wait_timeout=0.2");
+        .user_setting("weir", "query_wait_timeout=1");
     let of_database =
-        builder().setting("query_wait_timeout", 600).database("weir", &entry("query_wait_timeout=0.2"));
+        builder().setting("query_wait_timeout", 600).database("weir", &entry("query_wait_timeout=1"));
     for builder in [of_all, of_user, of_database] {
         let pooler = builder.start();
         let mut holder = pooler.raw().await;
@@ -272,7 +272,7 @@ async fn clients_fail_fast_while_the_server_is_down_and_get_in_when_it_is_back()
     let mut postgres = Postgres::start();
     let pooler = Pgweir::builder(&postgres)
         .setting("server_login_retry", 1)
-        .setting("query_wait_timeout", 0.5)
+        .setting("query_wait_timeout", 2)
         .user_setting("weir_md5", "query_wait_timeout=600")
         .start();
     let mut patient = pooler.raw_as("weir_md5", "weir").await;

@@ -63,7 +63,7 @@ impl<C: Connector> Pool<C> {
     fn retire(&self, now: Instant) {
         let settings = self.settings.load();
         let generation = self.generation.load(Ordering::Acquire);
-        let mut spare = u64::from(self.quotas.pool.used()).saturating_sub(u64::from(self.minimum()));
+        let mut spare = u64::from(self.quotas.pool.staying()).saturating_sub(u64::from(self.minimum()));
         let mut excess = self.quotas.excess();
         let weeds = self.rack.weed(|member| {
             if !member.server.is_quiet() || member.generation != generation || excess > 0 {

@@ -54,6 +54,11 @@ impl Quota {
         self.used.load(Ordering::Acquire)
     }
 
+    /// Places taken by servers that are not being closed.
+    pub(super) fn staying(&self) -> u32 {
+        self.used().saturating_sub(self.leaving.load(Ordering::Acquire))
+    }
+
     fn is_full(&self) -> bool {
         self.used() >= self.limit.load(Ordering::Acquire)
     }
@@ -66,8 +71,7 @@ impl Quota {
     /// How many places more are taken than the limit allows, since it was lowered; those of servers that are being
     /// closed do not count, or a slow close would take all the others along.
     fn excess(&self) -> u32 {
-        let staying = self.used().saturating_sub(self.leaving.load(Ordering::Acquire));
-        staying.saturating_sub(self.limit.load(Ordering::Acquire))
+        self.staying().saturating_sub(self.limit.load(Ordering::Acquire))
     }
 
     /// Has this notified whenever a place becomes free.
