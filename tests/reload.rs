@@ -246,17 +246,17 @@ async fn a_reload_without_a_change_changes_nothing() {
     }
 }
 
-/// Would break with: clients that go on as the old user.
+/// Would break with: clients that go on under the identity of a user who is not forced on them any longer.
 #[tokio::test]
-async fn a_changed_user_of_an_entry_moves_its_clients() {
+async fn another_forced_user_cuts_the_clients_of_the_former() {
     let postgres = Postgres::shared();
     let database = postgres.fresh_database().await;
     let with = |user: &str| pooler().pool_size(1).database("own", &entry(&database, &format!("user={user}")));
     let pooler = with("weir").start();
-    let mut raw = pooler.raw_as("weir_trust", "own").await;
-    assert_eq!(raw.value("SELECT current_user").await.as_deref(), Some("weir"));
+    let mut former = pooler.raw_as("weir_trust", "own").await;
+    assert_eq!(former.value("SELECT current_user").await.as_deref(), Some("weir"));
     assert!(pooler.hang_up(with("weir_md5")).await);
-    let mut late = pooler.raw_as("weir_trust", "own").await;
-    assert_eq!(late.value("SELECT current_user").await.as_deref(), Some("weir_md5"));
-    assert_eq!(raw.value("SELECT current_user").await.as_deref(), Some("weir_md5"));
+    assert_eq!(former.last_words().await.field('C'), "57P01");
+    let mut next = pooler.raw_as("weir_trust", "own").await;
+    assert_eq!(next.value("SELECT current_user").await.as_deref(), Some("weir_md5"));
 }

@@ -98,13 +98,18 @@ impl Pools {
     }
 
     /// Takes over a changed configuration: limits and settings change in place, servers of a changed endpoint are
-    /// retired, and the pools of a removed database are given up, which are returned.
+    /// retired, and the pools of a database that was removed, or that has another forced user, are given up; these are
+    /// returned.
     pub fn reconfigure(&self, config: &Config) -> Vec<Arc<ServerPool>> {
         let mut inner = self.lock();
         let mut gone = Vec::new();
         let Inner { pools, databases, users } = &mut *inner;
         pools.retain(|id, pool| {
-            let Some(settings) = config.pool_settings(&id.database, &id.user) else {
+            let settings = config.pool_settings(&id.database, &id.user).filter(|settings| {
+                // Another forced user, or none any longer, is another identity for the clients of this pool.
+                settings.user == id.user && settings.user_is_forced == pool.settings().user_is_forced
+            });
+            let Some(settings) = settings else {
                 pool.reconnect();
                 gone.push(Arc::clone(pool));
                 return false;
