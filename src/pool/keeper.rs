@@ -33,6 +33,9 @@ pub(super) async fn keep<C: Connector>(pool: Weak<Pool<C>>) {
             }
             None => wake.notified().await,
         }
+        // A notification does not count against a task's budget: without this a keeper that is woken by what it does
+        // itself would stop every other task of its thread.
+        tokio::task::coop::consume_budget().await;
     }
 }
 

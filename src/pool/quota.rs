@@ -227,6 +227,14 @@ mod tests {
     }
 
     #[test]
+    fn a_quota_holds_even_for_who_did_not_look_first() {
+        let quota = Quota::new(Some(1));
+        assert!(quota.take() && !quota.take());
+        assert_eq!(quota.used(), 1);
+        assert!(!Quota::new(Some(0)).take() && Quota::new(None).take());
+    }
+
+    #[test]
     fn a_lowered_limit_takes_no_more() {
         let quotas = quotas(2, 9, 9);
         let seats = [quotas.take().unwrap(), quotas.take().unwrap()];

@@ -52,7 +52,7 @@ fn programs() -> impl Strategy<Value = (usize, Vec<Vec<Op>>)> {
 
 #[test]
 fn random_programs_keep_the_invariants() {
-    let config = Config { cases: 200, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: 200, failure_persistence: None, max_shrink_iters: 300, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     runner
         .run(&programs(), |(pools, steps)| {

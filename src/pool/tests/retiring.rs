@@ -106,6 +106,7 @@ async fn nothing_outdated_is_handed_out() {
         let mut held = bench.take_all(2).await;
         held.remove(0).release(());
         change(&bench);
+        assert!(bench.pool.try_checkout().is_none()); // the keeper has not run yet
         let (first, second) = (bench.ask(), bench.ask());
         held.remove(0).release(());
         let (first, second) = (first.served().await, second.served().await);

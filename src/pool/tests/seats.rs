@@ -5,24 +5,16 @@ use super::*;
 #[tokio::test(start_paused = true)]
 async fn there_are_never_more_servers_than_the_size() {
     let bench = Bench::of_size(3);
-    let mut clients: Vec<_> = (0..30).map(|_| bench.ask()).collect();
-    while let Some(client) = clients.pop() {
+    for (number, client) in (0..30).map(|_| bench.ask()).collect::<Vec<_>>().into_iter().enumerate() {
         settle().await;
-        let done = clients.iter().position(Client::is_done).map(|at| clients.swap_remove(at));
-        match clients.len() % 3 {
-            0 => client.leave(),
-            _ => clients.insert(0, client),
-        }
-        if let Some(done) = done {
-            done.served().await; // and closed
-        }
-        if clients.len() < 4 {
-            break;
+        match number % 3 {
+            0 => client.leave(), // with a server in hand
+            1 => drop(client.served().await),
+            _ => client.served().await.release(()),
         }
     }
-    drop(clients);
     pass(SECOND).await;
-    assert_eq!(bench.world.peak.load(Ordering::SeqCst), 3);
+    assert_eq!((bench.used(), bench.world.peak.load(Ordering::SeqCst)), (bench.pool.idle_count(), 3));
 }
 
 #[tokio::test(start_paused = true)]

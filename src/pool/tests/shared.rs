@@ -33,6 +33,26 @@ async fn an_idle_server_makes_room_for_who_waits_elsewhere() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_falls_idle_is_offered_to_the_pools_that_share_its_limit() {
+    for handed_to_a_leaver in [false, true] {
+        let (one, other, _database, shared) = two(1, 0);
+        let held = one.take().await;
+        let leaver = handed_to_a_leaver.then(|| one.ask());
+        let waiter = other.ask();
+        settle().await;
+        let crowded = count_notifications(&shared.crowded);
+        settle().await;
+        let before = crowded.load(Ordering::SeqCst);
+        held.release(());
+        leaver.into_iter().for_each(Client::leave); // with the server in hand
+        settle().await;
+        assert!(crowded.load(Ordering::SeqCst) > before);
+        assert!(one.pool.evict_one());
+        waiter.served().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_waits_behind_a_shared_limit_burns_no_time() {
     for by_user in [false, true] {
         let narrow = Arc::new(Quota::new(Some(1)));
