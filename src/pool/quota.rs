@@ -248,13 +248,13 @@ mod tests {
         assert_eq!(quotas.take().unwrap_err(), Full::Pool);
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_free_place_wakes_who_is_interested() {
         let quotas = quotas(1, 1, 1);
         let notify = Arc::new(Notify::new());
         quotas.database.interest(&notify);
         let seat = quotas.take().unwrap();
         drop(seat);
-        notify.notified().await;
+        tokio::time::timeout(std::time::Duration::from_secs(1), notify.notified()).await.unwrap();
     }
 }
