@@ -3,6 +3,7 @@
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use super::watchdog::{self, Scratch};
 use super::{block_until, cache, give_to_unprivileged, run, unprivileged};
@@ -54,6 +55,9 @@ impl Installation {
     /// A data folder to copy, made once: `initdb` takes longer than a copy.
     pub(super) fn template(&self) -> PathBuf {
         let finished = cache().join("clusters").join(format!("{}-r{TEMPLATE_REVISION}", self.version));
+        // One thread at a time; other processes have names of their own for their copies.
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         if !finished.exists() {
             let scratch = Scratch::new("pgweir-initdb");
             self.initialise(&scratch);
