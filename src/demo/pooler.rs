@@ -6,7 +6,8 @@ use super::folder::Folder;
 use super::process::Process;
 use super::{DEMO, Show};
 use crate::net::Address;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::Command;
 
 /// Where a free port is looked for, first PgBouncer's own.
@@ -27,17 +28,28 @@ pub(super) struct Pooler {
 impl Pooler {
     /// Writes its configuration and starts it.
     pub(super) async fn start(folder: &Folder, cluster: &Cluster, show: Show) -> Result<Self, DemoError> {
-        let port = free_port(PORTS)?;
-        let metrics = local(free_port(METRICS_PORTS)?);
         folder.write("userlist.txt", &format!("\"{DEMO}\" \"{}\"\n", cluster.secret))?;
-        let file = folder.write("pgweir.toml", &configuration(folder, cluster, show, port, metrics))?;
+        let log = folder.path().join("pgweir.log");
+        let (mut port, mut metrics) = (PORTS.0, METRICS_PORTS.0);
+        loop {
+            (port, metrics) = (free_port((port, PORTS.1))?, free_port((metrics, METRICS_PORTS.1))?);
+            let text = configuration(folder, cluster, show, port, local(metrics));
+            match Self::try_start(&folder.write("pgweir.toml", &text)?, &log).await {
+                Ok(process) => return Ok(Self { port, metrics: local(metrics), _process: process }),
+                // Another program took a port after it was found free.
+                Err(_) if says(&log, "cannot listen on") => (port, metrics) = (port + 1, metrics + 1),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn try_start(file: &Path, log: &Path) -> Result<Process, DemoError> {
         let program =
             std::env::current_exe().map_err(DemoError::system("find the program of this process"))?;
-        let mut command = Command::new(program);
-        let log = folder.path().join("pgweir.log");
-        let mut process = Process::start("pgweir", command.arg(file), log)?;
-        process.ready(|| TcpStream::connect(local(port)).is_ok()).await?;
-        Ok(Self { port, metrics, _process: process })
+        let mut process = Process::start("pgweir", Command::new(program).arg(file), log.to_owned())?;
+        // Its own word counts: somebody else may answer at the port.
+        process.ready(|| says(log, "is ready")).await?;
+        Ok(process)
     }
 
     /// Where clients come in.
@@ -73,6 +85,10 @@ fn configuration(folder: &Folder, cluster: &Cluster, show: Show, port: u16, metr
          port = {PORT}\n",
         servers = show.servers,
     )
+}
+
+fn says(log: &Path, words: &str) -> bool {
+    std::fs::read_to_string(log).is_ok_and(|log| log.contains(words))
 }
 
 fn local(port: u16) -> SocketAddr {
