@@ -62,7 +62,8 @@ fn is_identity(name: &str) -> bool {
 }
 
 fn unrecognized(name: &str) -> Departure {
-    Report::fatal("42704", format!("unrecognized configuration parameter \"{name}\""))
+    let text = format!("unrecognized configuration parameter \"{name}\"");
+    Report::fatal(sqlstate::UNDEFINED_OBJECT, text)
         .hint("ignore_startup_parameters drops startup parameters by name.")
         .into()
 }

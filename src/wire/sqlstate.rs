@@ -10,8 +10,6 @@ pub const CONNECTION_FAILURE: &str = "08006";
 pub const CANNOT_CONNECT: &str = "08001";
 /// feature_not_supported
 pub const FEATURE_NOT_SUPPORTED: &str = "0A000";
-/// invalid_parameter_value
-pub const INVALID_PARAMETER_VALUE: &str = "22023";
 /// character_not_in_repertoire
 pub const CHARACTER_NOT_IN_REPERTOIRE: &str = "22021";
 /// invalid_authorization_specification
@@ -26,8 +24,6 @@ pub const IDLE_IN_TRANSACTION_TIMEOUT: &str = "25P03";
 pub const TRANSACTION_TIMEOUT: &str = "25P04";
 /// syntax_error
 pub const SYNTAX_ERROR: &str = "42601";
-/// insufficient_privilege
-pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
 /// too_many_connections
 pub const TOO_MANY_CONNECTIONS: &str = "53300";
 /// query_canceled
