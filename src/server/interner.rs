@@ -116,6 +116,13 @@ impl Interner {
         statement
     }
 
+    /// The statement with this tail, if anybody uses it.
+    #[must_use]
+    pub fn find(&self, tail: &[u8]) -> Option<Arc<Statement>> {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.statements.get(tail).and_then(Weak::upgrade)
+    }
+
     /// A statement that is shared with nobody and kept nowhere.
     #[must_use]
     pub fn local(&self) -> Arc<Statement> {

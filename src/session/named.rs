@@ -17,6 +17,9 @@ use std::sync::Arc;
 /// A statement that is made so that a DEALLOCATE has something to drop.
 const GONE: &str = "pgweir_gone";
 
+/// What a Parse without SQL and types says behind the name.
+const EMPTY: &[u8] = b"\0\0\0";
+
 /// Bytes that go out in place of the head of a message; what is under way was noted already.
 pub(super) struct Rewritten {
     pub(super) bytes: BytesMut,
@@ -36,27 +39,23 @@ pub(super) fn parse(
     traffic.count(|t| &t.client_parses);
     let tail = &message.body[name.len() + 1..];
     let key = Bytes::copy_from_slice(name);
-    if let Some(existing) = known(link, name) {
-        return parse_duplicate(link, limit, message, existing, key);
+    if link.server.state.statements.names.contains_key(name) {
+        return parse_duplicate(link, interner, limit, message, key);
     }
     let statement = if message.is_whole() { interner.intern(tail) } else { interner.local() };
     link.server.state.statements.names.insert(key.clone(), Arc::clone(&statement).into());
     let mut bytes = BytesMut::new();
     match link.server.state.statements.presence_for_parse(&statement) {
-        Presence::Sure if is_calm(link) => {
+        Presence::Sure if is_calm(link) && !link.server.state.pending.may_take_copy_data() => {
             put_close(&mut bytes, NOBODY)?;
             link.server.state.sent(Origin::Client, Request::ParseKnown(key));
             return Ok(Rewritten { bytes, replaces: message.size });
         }
-        Presence::Sure | Presence::Coming => {
-            put_parse(&mut bytes, PROBE, tail)?;
-            link.server.state.sent(Origin::Client, Request::ParseProbe(key));
-            put_close(&mut bytes, PROBE)?;
-            link.server.state.sent(Origin::Pooler, Request::Close);
-            return Ok(Rewritten { bytes, replaces: message.size });
-        }
+        // A COPY refuses either, and shows which of the two it was.
+        Presence::Sure if is_calm(link) => return probe(link, message, bytes, EMPTY, key),
+        presence if is_probed(link, presence, &statement) => return probe(link, message, bytes, tail, key),
         Presence::Doubtful => evict(link, &mut bytes, &statement)?,
-        Presence::Absent => make_room(link, limit, &mut bytes)?,
+        _ => make_room(link, limit, &mut bytes)?,
     }
     link.server.pool().traffic.count(|t| &t.server_parses);
     if !statement.is_local() {
@@ -67,19 +66,36 @@ pub(super) fn parse(
     Ok(Rewritten { bytes, replaces })
 }
 
-/// Parse of a name that the client has given before: the server is to refuse it, after it has looked at the SQL.
+/// Parse of a statement that need not be made: it is made under another name, and closed again.
+fn probe(
+    link: &mut Link,
+    message: &Message<'_>,
+    mut bytes: BytesMut,
+    tail: &[u8],
+    key: Bytes,
+) -> Result<Rewritten, TooLong> {
+    put_parse(&mut bytes, PROBE, tail)?;
+    link.server.state.sent(Origin::Client, Request::ParseProbe(key));
+    put_close(&mut bytes, PROBE)?;
+    link.server.state.sent(Origin::Pooler, Request::Close);
+    Ok(Rewritten { bytes, replaces: message.size })
+}
+
+/// Parse of a name that the client has given before: the server is to refuse it, after it has looked at the SQL. It finds
+/// the name of a statement without SQL taken, since that is one that can be made in a failed transaction too.
 fn parse_duplicate(
     link: &mut Link,
+    interner: &Interner,
     limit: usize,
     message: &Message<'_>,
-    existing: Arc<Statement>,
     key: Bytes,
 ) -> Result<Rewritten, TooLong> {
     let mut bytes = BytesMut::new();
-    ensure(link, limit, &mut bytes, &existing)?;
-    let replaces = put_parse_head(&mut bytes, &existing, message, &key)?;
+    let taken = interner.intern(EMPTY);
+    ensure(link, limit, &mut bytes, &taken)?;
+    let replaces = put_parse_head(&mut bytes, &taken, message, &key)?;
     // Should it succeed against all that is known, the next use of the statement makes it afresh.
-    link.server.state.sent(Origin::Client, Request::ParseRefused { name: key, id: existing.id() });
+    link.server.state.sent(Origin::Client, Request::ParseRefused { name: key, id: taken.id() });
     Ok(Rewritten { bytes, replaces })
 }
 
@@ -228,6 +244,9 @@ fn ensure(
     if statement.is_local() {
         return Ok(()); // it is where it was parsed, and so is the client
     }
+    if link.server.state.pending.takes_copy_data() {
+        return Ok(()); // the server refuses any message but COPY data, and names the type of the first
+    }
     match link.server.state.statements.presence(statement) {
         Presence::Sure | Presence::Coming => return Ok(()),
         Presence::Doubtful => evict(link, out, statement)?,
@@ -258,6 +277,13 @@ fn evict(link: &mut Link, out: &mut BytesMut, statement: &Statement) -> Result<(
 fn is_calm(link: &Link) -> bool {
     let state = &link.server.state;
     state.transaction != Status::Failed && state.pending.is_in_first_batch()
+}
+
+/// Whether a Parse makes no statement that stays: the server holds it, or takes COPY data, and what it refuses then must
+/// be a Parse.
+fn is_probed(link: &Link, presence: Presence, statement: &Statement) -> bool {
+    let is_there = matches!(presence, Presence::Sure | Presence::Coming);
+    is_there || (link.server.state.pending.takes_copy_data() && !statement.is_local())
 }
 
 fn server_name(statement: &Statement) -> BytesMut {

@@ -10,6 +10,7 @@ use crate::wire::backend::Status;
 use crate::wire::frontend::{Target, bind_statement, parse_name, target};
 use crate::wire::{HEADER, Piece, TooLong};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// What becomes of a message.
 pub(super) enum Verdict {
@@ -66,7 +67,7 @@ pub(super) fn forward(
             Piece::Head { tag, body, size } => Message { tag, body, size },
             Piece::Whole { tag, body } => Message { tag, body, size: HEADER + body.len() },
         };
-        if must_wait(link, &message) {
+        if must_wait(link, interner, &message) {
             return Ok(());
         }
         let (taken, size) = (HEADER + message.body.len(), message.size);
@@ -152,12 +153,22 @@ pub(super) fn judge(
 
 /// Whether a message is about a name of which only answers that are still to come tell what it stands for: one that an
 /// earlier batch gives or takes away, if it does not fail.
-fn must_wait(link: &Link, message: &Message<'_>) -> bool {
+fn must_wait(link: &Link, interner: &Interner, message: &Message<'_>) -> bool {
     let state = &link.server.state;
     if link.tracking == Tracking::Off || state.pending.is_in_first_batch() {
         return false;
     }
-    let name = match message.tag {
+    let Some(name) = statement_name(message).filter(|name| !name.is_empty()) else { return false };
+    let statement = match message.tag {
+        b'P' => message.body.get(name.len() + 1..).and_then(|tail| interner.find(tail)),
+        _ => state.statements.names.get(name).map(|named| Arc::clone(&named.statement)),
+    };
+    state.pending.leaves_open(name) || statement.is_some_and(|statement| state.statements.is_open(&statement))
+}
+
+/// The name of the statement that a message is about.
+fn statement_name<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
+    match message.tag {
         b'P' => parse_name(message.body),
         b'B' => bind_statement(message.body),
         b'D' | b'C' => match target(message.body) {
@@ -165,12 +176,7 @@ fn must_wait(link: &Link, message: &Message<'_>) -> bool {
             _ => None,
         },
         _ => None,
-    };
-    name.filter(|name| !name.is_empty()).is_some_and(|name| {
-        let named = state.statements.names.get(name);
-        state.pending.leaves_open(name)
-            || named.is_some_and(|named| state.statements.is_open(&named.statement))
-    })
+    }
 }
 
 /// Messages about named statements, where those travel.
