@@ -5,7 +5,9 @@
 //! the server did not carry it out, so that they always say what will be true when the next message arrives there.
 
 use super::interner::Statement;
+use super::names::Names;
 use super::pending::Request;
+use super::usage::Counted;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,9 +23,6 @@ pub enum Unnamed {
     /// One that was too large to be remembered: it exists on this server only.
     Here,
 }
-
-/// The named statements of a client.
-pub type Names = HashMap<Bytes, Arc<Statement>>;
 
 /// How sure it is that a server holds a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +53,7 @@ pub enum Presence {
 
 #[derive(Debug)]
 struct Held {
-    statement: Arc<Statement>,
+    statement: Counted,
     hold: Hold,
     /// The batch that used it last.
     used: u64,
@@ -122,7 +121,7 @@ impl Statements {
 
     /// A Parse of this statement goes out.
     pub fn comes(&mut self, statement: &Arc<Statement>) {
-        let (batch, statement) = (self.batch, Arc::clone(statement));
+        let (batch, statement) = (self.batch, Counted::on_server(Arc::clone(statement)));
         self.held.insert(statement.id(), Held { statement, hold: Hold::Coming { batch }, used: batch });
     }
 
@@ -155,6 +154,7 @@ impl Statements {
     /// A request was answered to its end.
     pub(super) fn succeeded(&mut self, request: Request) {
         match request {
+            Request::ParseHere => self.local += 1,
             Request::ParseNamed { statement, .. } if statement.is_local() => self.local += 1,
             Request::ParseNamed { statement, .. } => {
                 if let Some(held) = self.held.get_mut(&statement.id()) {
@@ -214,7 +214,7 @@ impl Statements {
             b"DEALLOCATE" => self.local = self.local.saturating_sub(1),
             b"DEALLOCATE ALL" | b"DISCARD ALL" => {
                 let later: std::collections::HashSet<_> = later.collect();
-                self.names.retain(|name, _| later.contains(name));
+                self.names.retain(|name| later.contains(name));
                 self.held.retain(|_, held| matches!(held.hold, Hold::Coming { .. }));
                 self.local = 0;
             }
