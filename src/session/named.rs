@@ -6,6 +6,7 @@
 //! whose answer the client gets as a ParseComplete; a Close goes out as a Close of nobody as well, since the statement
 //! is not the client's alone.
 
+use super::admission;
 use super::link::{Link, Tracking};
 use super::upstream::Message;
 use crate::server::{Interner, NOBODY, Origin, PREFIX, PROBE, Presence, Request, Statement};
@@ -20,7 +21,7 @@ const GONE: &str = "pgweir_gone";
 /// Bytes that go out in place of the head of a message; what is under way was noted already.
 pub(super) struct Rewritten {
     pub(super) bytes: BytesMut,
-    /// Bytes of the message that they replace; the others follow them.
+    /// Bytes of the message that they replace, those included that are not here yet; the others follow them.
     pub(super) replaces: usize,
 }
 
@@ -39,13 +40,17 @@ pub(super) fn parse(
     if let Some(existing) = link.server.state.statements.names.get(name).cloned() {
         return parse_duplicate(link, limit, message, existing, key);
     }
-    let statement = if message.is_whole() { interner.intern(tail) } else { interner.local() };
+    let statement = match admission::admit(link, interner, message, name) {
+        Ok(statement) => statement,
+        Err(report) => return admission::refuse(link, message, report),
+    };
     link.server.state.statements.names.insert(key.clone(), Arc::clone(&statement));
     let mut bytes = BytesMut::new();
     match link.server.state.statements.presence(&statement) {
         Presence::Sure if is_calm(link) => {
             put_close(&mut bytes, NOBODY)?;
             link.server.state.sent(Origin::Client, Request::ParseKnown(key));
+            link.server.pool().traffic.count(|t| &t.parses_saved);
             return Ok(Rewritten { bytes, replaces: message.size });
         }
         Presence::Sure | Presence::Coming => {
@@ -59,6 +64,7 @@ pub(super) fn parse(
         Presence::Absent => make_room(link, limit, &mut bytes)?,
     }
     link.server.pool().traffic.count(|t| &t.server_parses);
+    statement.usage.parsed();
     if !statement.is_local() {
         link.server.state.statements.comes(&statement);
     }
@@ -98,6 +104,7 @@ pub(super) fn bind(
         return hide(link, name, |out, name| put_bind_head(out, message, portal, replaces, name), replaces);
     };
     ensure(link, limit, &mut bytes, &statement)?;
+    statement.usage.bound();
     put_bind_head(&mut bytes, message, portal, replaces, &server_name(&statement))?;
     let request = Request::BindNamed { name: Bytes::copy_from_slice(name), id: statement.id() };
     link.server.state.sent(Origin::Client, request);
@@ -205,11 +212,16 @@ fn ensure(
         return Ok(()); // it is where it was parsed, and so is the client
     }
     match link.server.state.statements.presence(statement) {
-        Presence::Sure | Presence::Coming => return Ok(()),
+        Presence::Sure | Presence::Coming => {
+            link.server.pool().traffic.count(|t| &t.prepared_hits);
+            return Ok(());
+        }
         Presence::Doubtful => evict(link, out, statement)?,
         Presence::Absent => make_room(link, limit, out)?,
     }
     link.server.pool().traffic.count(|t| &t.server_parses);
+    link.server.pool().traffic.count(|t| &t.prepared_misses);
+    statement.usage.parsed();
     put_parse(out, &server_name(statement), statement.tail())?;
     link.server.state.statements.comes(statement);
     let request = Request::ParseNamed { name: None, statement: Arc::clone(statement) };
@@ -219,7 +231,10 @@ fn ensure(
 
 fn make_room(link: &mut Link, limit: usize, out: &mut BytesMut) -> Result<(), TooLong> {
     match link.server.state.statements.surplus(limit) {
-        Some(statement) => evict(link, out, &statement),
+        Some(statement) => {
+            link.server.pool().traffic.count(|t| &t.prepared_evictions);
+            evict(link, out, &statement)
+        }
         None => Ok(()),
     }
 }
@@ -246,7 +261,7 @@ fn put_close(out: &mut BytesMut, name: &[u8]) -> Result<(), TooLong> {
     put_message(out, b'C', |out| put_target(out, name))
 }
 
-fn put_describe(out: &mut BytesMut, name: &[u8]) -> Result<(), TooLong> {
+pub(super) fn put_describe(out: &mut BytesMut, name: &[u8]) -> Result<(), TooLong> {
     put_message(out, b'D', |out| put_target(out, name))
 }
 

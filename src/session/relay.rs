@@ -85,6 +85,7 @@ impl Session {
     /// Moves bytes from the client to the server; tells whether it is worth another turn.
     fn push(&mut self, link: &mut Link, cx: &mut Context<'_>) -> Result<bool, Parting> {
         upstream::forward(link, &mut self.up, &self.interner, self.limit)?;
+        self.log_refusal(link);
         link.note_request(&self.client.record);
         let had_output = self.up.has_output();
         match link.server.poll_send(cx, &mut self.up) {

@@ -5,7 +5,7 @@ use super::departure::{self, Departure};
 use super::link::{Farewell, Link, Rest, Tracking};
 use super::named::{self, Rewritten};
 use crate::net::{BLOCK, Pipe};
-use crate::server::{Interner, Origin, Request};
+use crate::server::{Interner, Origin, Request, is_kept};
 use crate::wire::frontend::{Target, bind_statement, parse_name, target};
 use crate::wire::{HEADER, Piece};
 use bytes::Bytes;
@@ -71,12 +71,12 @@ pub(super) fn forward(
         let (taken, size) = (HEADER + message.body.len(), message.size);
         let verdict = judge(link, interner, &message)?;
         link.server.sending.take_head(size, taken);
-        link.rest = carry_out(link, up, taken, verdict);
+        link.rest = carry_out(link, up, taken, size, verdict);
     }
     Ok(())
 }
 
-fn carry_out(link: &mut Link, up: &mut Pipe, taken: usize, verdict: Verdict) -> Rest {
+fn carry_out(link: &mut Link, up: &mut Pipe, taken: usize, size: usize, verdict: Verdict) -> Rest {
     match verdict {
         Verdict::Pass(request) => {
             link.server.state.sent(Origin::Client, request);
@@ -85,9 +85,10 @@ fn carry_out(link: &mut Link, up: &mut Pipe, taken: usize, verdict: Verdict) -> 
         }
         Verdict::Rewrite(rewritten) => {
             up.insert(|out| out.extend_from_slice(&rewritten.bytes));
-            up.drop_fresh(rewritten.replaces);
-            up.pass(taken - rewritten.replaces);
-            return Rest::Passes;
+            let replaced = rewritten.replaces.min(taken);
+            up.drop_fresh(replaced);
+            up.pass(taken - replaced);
+            return if rewritten.replaces < size { Rest::Passes } else { Rest::Drops };
         }
         Verdict::Drop => up.drop_fresh(taken),
         Verdict::Farewell => {
@@ -109,7 +110,8 @@ fn judge(link: &mut Link, interner: &Interner, message: &Message<'_>) -> Result<
             Request::Query
         }
         b'P' if parse_name(message.body) == Some(b"") => Request::ParseUnnamed(copy_if_small(message)),
-        b'P' => Request::ParseForeign,
+        b'P' if link.tracking == Tracking::Off => Request::ParseForeign,
+        b'P' => Request::ParseHere,
         b'B' => Request::Bind,
         b'D' => Request::Describe,
         b'E' => Request::Execute,
@@ -134,20 +136,28 @@ fn must_wait(link: &Link, message: &Message<'_>) -> bool {
     if link.tracking == Tracking::Off || state.pending.is_in_first_batch() {
         return false;
     }
-    let name = match message.tag {
-        b'P' => parse_name(message.body),
-        b'B' => bind_statement(message.body),
-        b'D' | b'C' => match target(message.body) {
-            Some(Target::Statement(name)) => Some(name),
-            _ => None,
-        },
-        _ => None,
-    };
-    name.filter(|name| !name.is_empty()).is_some_and(|name| {
+    statement_name(message).is_some_and(|name| {
         let statement = state.statements.names.get(name);
         state.pending.leaves_open(name)
             || statement.is_some_and(|statement| state.statements.is_open(statement))
     })
+}
+
+/// The name of the statement that a message is about, if it has one that is kept. A Describe or a Close that does not
+/// end with the name is as it should not be: the server is to see it.
+fn statement_name<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
+    let name = match message.tag {
+        b'P' => parse_name(message.body),
+        b'B' => bind_statement(message.body),
+        b'D' | b'C' => match target(message.body) {
+            Some(Target::Statement(name)) => {
+                Some(name).filter(|name| message.size == HEADER + name.len() + 2)
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    name.filter(|name| !name.is_empty() && is_kept(name))
 }
 
 /// Messages about named statements, where those travel.
@@ -161,25 +171,12 @@ fn judge_named(
     if link.server.state.pending.is_skipping() {
         return Ok(None);
     }
-    let rewritten = match message.tag {
-        b'P' => match parse_name(message.body) {
-            Some(b"") | None => None,
-            Some(name) => Some(named::parse(link, interner, limit, message, name)),
-        },
-        b'B' => bind_statement(message.body)
-            .filter(|name| !name.is_empty())
-            .and_then(|name| named::bind(link, limit, message, name).transpose()),
-        b'D' => match target(message.body) {
-            Some(Target::Statement(name)) if !name.is_empty() => {
-                named::describe(link, limit, name).transpose()
-            }
-            _ => None,
-        },
-        b'C' => match target(message.body) {
-            Some(Target::Statement(name)) if !name.is_empty() => Some(named::close(link, message, name)),
-            _ => None,
-        },
-        b'Q' => named::deallocate(link, message).transpose(),
+    let rewritten = match (message.tag, statement_name(message)) {
+        (b'P', Some(name)) => Some(named::parse(link, interner, limit, message, name)),
+        (b'B', Some(name)) => named::bind(link, limit, message, name).transpose(),
+        (b'D', Some(name)) => named::describe(link, limit, name).transpose(),
+        (b'C', Some(name)) => Some(named::close(link, message, name)),
+        (b'Q', _) => named::deallocate(link, message).transpose(),
         _ => None,
     };
     rewritten.transpose().map_err(|error| departure::violation(error.to_string()))
