@@ -1,6 +1,7 @@
 //! Prepared statements that all clients share: the same SQL and parameter types have one name on every server.
 
 use super::usage::Usage;
+use crate::wire::split_cstr;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -80,6 +81,24 @@ impl Statement {
     #[must_use]
     pub fn tail(&self) -> &Bytes {
         &self.tail
+    }
+
+    /// Its name on servers.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}{}", String::from_utf8_lossy(PREFIX), self.id)
+    }
+
+    /// The SQL, in its client's encoding.
+    #[must_use]
+    pub fn sql(&self) -> &[u8] {
+        split_cstr(&self.tail).map_or(&self.tail[..], |(sql, _)| sql)
+    }
+
+    /// The types of parameters that its client named.
+    pub fn parameter_types(&self) -> impl Iterator<Item = u32> {
+        let types = split_cstr(&self.tail).and_then(|(_, rest)| rest.get(2..)).unwrap_or_default();
+        types.chunks_exact(4).filter_map(|oid| oid.first_chunk().map(|oid| u32::from_be_bytes(*oid)))
     }
 
     /// Whether it exists only where its client parsed it.

@@ -139,6 +139,19 @@ impl Statements {
         Some(Arc::clone(&oldest.statement))
     }
 
+    /// Statements that no client has a name for, to be closed when memory is short. None of this batch is among them.
+    pub fn unused(&mut self) -> Vec<Arc<Statement>> {
+        let batch = self.batch;
+        let is_unused = |held: &&mut Held| {
+            held.used < batch && held.hold == Hold::Sure && held.statement.usage.snapshot().names == 0
+        };
+        let unused = self.held.values_mut().filter(is_unused).map(|held| {
+            held.hold = Hold::Doubtful;
+            Arc::clone(&held.statement)
+        });
+        unused.collect()
+    }
+
     /// Something goes out that may drop all statements.
     pub fn doubt_all(&mut self) {
         self.held.values_mut().for_each(|held| held.hold = Hold::Doubtful);

@@ -2,7 +2,7 @@
 //! its place among the answers, and with everything behind it up to the Sync.
 
 use super::link::Link;
-use super::named::{Rewritten, put_describe};
+use super::named::{Rewritten, evict, put_describe};
 use super::upstream::Message;
 use crate::config::StatementLimits;
 use crate::server::{Interner, NOBODY, Names, Origin, Request, Statement};
@@ -57,9 +57,21 @@ pub(super) fn refuse(link: &mut Link, message: &Message<'_>, limit: Limit) -> Re
     traffic.count(|t| &t.errors);
     link.refusal = Some(limit);
     let mut bytes = BytesMut::new();
+    if matches!(limit, Limit::Bytes { .. }) {
+        relieve(link, &mut bytes)?;
+    }
     put_describe(&mut bytes, NOBODY)?;
     link.server.state.sent(Origin::Client, Request::Refused(Box::new(limit.report())));
     Ok(Rewritten { bytes, replaces: message.size })
+}
+
+/// Closes what this server keeps for clients that have left, so that the next one finds room.
+fn relieve(link: &mut Link, out: &mut BytesMut) -> Result<(), TooLong> {
+    for statement in link.server.state.statements.unused() {
+        link.server.pool().traffic.count(|t| &t.prepared_evictions);
+        evict(link, out, &statement)?;
+    }
+    Ok(())
 }
 
 impl Limit {

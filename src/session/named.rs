@@ -239,7 +239,7 @@ fn make_room(link: &mut Link, limit: usize, out: &mut BytesMut) -> Result<(), To
     }
 }
 
-fn evict(link: &mut Link, out: &mut BytesMut, statement: &Statement) -> Result<(), TooLong> {
+pub(super) fn evict(link: &mut Link, out: &mut BytesMut, statement: &Statement) -> Result<(), TooLong> {
     put_close(out, &server_name(statement))?;
     link.server.state.sent(Origin::Pooler, Request::Evict(statement.id()));
     Ok(())

@@ -10,6 +10,9 @@ use crate::wire::frontend::{Target, bind_statement, parse_name, target};
 use crate::wire::{HEADER, Piece};
 use bytes::Bytes;
 
+/// The longest length word that PostgreSQL takes in a message that needs no room (`PQ_SMALL_MESSAGE_LIMIT`).
+const SMALL: usize = 10_000;
+
 /// What becomes of a message.
 enum Verdict {
     /// It goes to the server, which will owe this.
@@ -34,6 +37,12 @@ impl Message<'_> {
     /// Whether all of it is here.
     pub(super) fn is_whole(&self) -> bool {
         HEADER + self.body.len() == self.size
+    }
+
+    /// Whether PostgreSQL would end the session for its length alone. It would do so without a word, and nobody else
+    /// could use the server any longer.
+    fn is_too_long(&self) -> bool {
+        matches!(self.tag, b'C' | b'D' | b'E' | b'H' | b'S' | b'c' | b'f') && self.size > SMALL + 1
     }
 }
 
@@ -101,6 +110,9 @@ fn carry_out(link: &mut Link, up: &mut Pipe, taken: usize, size: usize, verdict:
 
 /// Judges one message by its type and as much of its body as matters.
 fn judge(link: &mut Link, interner: &Interner, message: &Message<'_>) -> Result<Verdict, Departure> {
+    if message.is_too_long() {
+        return Err(departure::violation("invalid message length"));
+    }
     if let Some(rewritten) = judge_named(link, interner, message)? {
         return Ok(Verdict::Rewrite(rewritten));
     }
