@@ -9,7 +9,7 @@ use super::names::Names;
 use super::pending::Request;
 use super::usage::Counted;
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The unnamed statement of a session or of a server.
@@ -57,6 +57,17 @@ struct Held {
     hold: Hold,
     /// The batch that used it last.
     used: u64,
+    /// Its place in the order of use, which may be an earlier one; none while a Close for it is under way.
+    listed: Option<u64>,
+}
+
+impl Held {
+    /// A Close goes out for it.
+    fn leave(&mut self) -> Arc<Statement> {
+        self.hold = Hold::Doubtful;
+        self.listed = None;
+        Arc::clone(&self.statement)
+    }
 }
 
 /// What a server holds.
@@ -67,6 +78,8 @@ pub struct Statements {
     /// The client's names.
     pub names: Names,
     held: HashMap<u64, Held>,
+    /// Those that are to stay, by the batch that used them last, as far as it was looked at since.
+    order: BTreeSet<(u64, u64)>,
     /// Statements made by PREPARE, and those of Parse messages too large to be kept: they exist here only.
     local: usize,
     batch: u64,
@@ -88,6 +101,7 @@ impl Statements {
     /// All named ones were dropped by pgweir.
     pub fn clear_named(&mut self) {
         self.held.clear();
+        self.order.clear();
         self.local = 0;
     }
 
@@ -122,21 +136,35 @@ impl Statements {
     /// A Parse of this statement goes out.
     pub fn comes(&mut self, statement: &Arc<Statement>) {
         let (batch, statement) = (self.batch, Counted::on_server(Arc::clone(statement)));
-        self.held.insert(statement.id(), Held { statement, hold: Hold::Coming { batch }, used: batch });
+        let id = statement.id();
+        self.unlist(id);
+        let held = Held { statement, hold: Hold::Coming { batch }, used: batch, listed: Some(batch) };
+        self.held.insert(id, held);
+        self.order.insert((batch, id));
     }
 
-    /// The statement to be closed before another one comes, when there are `limit` or more: the one not used for
-    /// longest. One that was used in this batch is never chosen, since messages under way may still need it.
+    /// The statement to be closed before another one comes, when there are `limit` or more that stay: the one not used
+    /// for longest. One that was used in this batch is never chosen, since messages under way may still need it.
     #[must_use]
     pub fn surplus(&mut self, limit: usize) -> Option<Arc<Statement>> {
-        if self.held.len() < limit {
-            return None;
+        while self.order.len() >= limit {
+            let (listed, id) = self.order.first().copied().filter(|(listed, _)| *listed < self.batch)?;
+            self.order.remove(&(listed, id));
+            let Some(held) = self.held.get_mut(&id) else { continue };
+            if held.used == listed {
+                return Some(held.leave());
+            }
+            // It was used since it was listed.
+            held.listed = Some(held.used);
+            self.order.insert((held.used, id));
         }
-        let batch = self.batch;
-        let idle = self.held.values_mut().filter(|held| held.used < batch);
-        let oldest = idle.min_by_key(|held| held.used)?;
-        oldest.hold = Hold::Doubtful;
-        Some(Arc::clone(&oldest.statement))
+        None
+    }
+
+    fn unlist(&mut self, id: u64) {
+        if let Some(listed) = self.held.get_mut(&id).and_then(|held| held.listed.take()) {
+            self.order.remove(&(listed, id));
+        }
     }
 
     /// Statements that no client has a name for, to be closed when memory is short. None of this batch is among them.
@@ -145,11 +173,17 @@ impl Statements {
         let is_unused = |held: &&mut Held| {
             held.used < batch && held.hold == Hold::Sure && held.statement.usage.snapshot().names == 0
         };
-        let unused = self.held.values_mut().filter(is_unused).map(|held| {
-            held.hold = Hold::Doubtful;
-            Arc::clone(&held.statement)
-        });
-        unused.collect()
+        let unused: Vec<_> = self.held.values_mut().filter(is_unused).map(Held::leave).collect();
+        self.order.retain(|(_, id)| self.held.get(id).is_some_and(|held| held.listed.is_some()));
+        unused
+    }
+
+    /// It was not closed after all.
+    fn relist(&mut self, id: u64) {
+        if let Some(held) = self.held.get_mut(&id).filter(|held| held.listed.is_none()) {
+            held.listed = Some(held.used);
+            self.order.insert((held.used, id));
+        }
     }
 
     /// Something goes out that may drop all statements.
@@ -181,6 +215,7 @@ impl Statements {
             Request::ParseRefused { id, .. } => self.doubt(id),
             // Unless it came back behind the Close that has been answered now.
             Request::Evict(id) if self.held.get(&id).is_some_and(|held| held.hold == Hold::Doubtful) => {
+                self.unlist(id);
                 self.held.remove(&id);
             }
             // A simple query replaces the unnamed statement by none.
@@ -215,6 +250,7 @@ impl Statements {
             Request::CloseNamed { name, was: Some(statement) } => {
                 self.names.insert(name, statement);
             }
+            Request::Evict(id) => self.relist(id),
             _ => {}
         }
     }
@@ -229,6 +265,7 @@ impl Statements {
                 let later: std::collections::HashSet<_> = later.collect();
                 self.names.retain(|name| later.contains(name));
                 self.held.retain(|_, held| matches!(held.hold, Hold::Coming { .. }));
+                self.order.retain(|(_, id)| self.held.contains_key(id));
                 self.local = 0;
             }
             _ => {}
@@ -294,6 +331,30 @@ mod tests {
         assert_eq!(statements.surplus(3), None);
         statements.succeeded(Request::Evict(all[2].id()));
         assert_eq!(statements.count(), 2);
+    }
+
+    #[test]
+    fn what_is_on_its_way_out_is_not_chosen_again() {
+        let (interner, mut statements) = (Interner::default(), Statements::default());
+        let all: Vec<_> = (0..9u8).map(|tail| interner.intern(&[tail])).collect();
+        // Nothing makes room within a batch, but what follows it has to.
+        all[..6].iter().for_each(|statement| statements.comes(statement));
+        assert_eq!(statements.surplus(3), None);
+        statements.end_batch();
+        let _used = statements.presence(&all[0]);
+        let gone: Vec<_> = std::iter::from_fn(|| statements.surplus(3)).map(|gone| gone.id()).collect();
+        assert_eq!(gone, all[1..5].iter().map(|statement| statement.id()).collect::<Vec<_>>());
+        statements.comes(&all[6]);
+        // One that was not closed after all, and one that came back before it was.
+        statements.take_back(Request::Evict(gone[0]));
+        statements.comes(&all[2]);
+        statements.succeeded(Request::Evict(gone[1]));
+        statements.succeeded(Request::Evict(gone[2]));
+        assert_eq!((statements.count(), statements.order.len()), (6, 5));
+        statements.end_batch();
+        assert_eq!(statements.surplus(5).map(|gone| gone.id()), Some(gone[0]));
+        statements.completed(b"DISCARD ALL", std::iter::empty());
+        assert_eq!(statements.count(), statements.order.len());
     }
 
     #[test]

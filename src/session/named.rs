@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// A statement that is made so that a DEALLOCATE has something to drop.
 const GONE: &str = "pgweir_gone";
 
+/// Statements that are closed for one that comes, at most.
+const AT_A_TIME: usize = 8;
+
 /// Bytes that go out in place of the head of a message; what is under way was noted already.
 pub(super) struct Rewritten {
     pub(super) bytes: BytesMut,
@@ -229,14 +232,14 @@ fn ensure(
     Ok(())
 }
 
+/// A batch may have brought more than there may be, so for one that comes several may go.
 fn make_room(link: &mut Link, limit: usize, out: &mut BytesMut) -> Result<(), TooLong> {
-    match link.server.state.statements.surplus(limit) {
-        Some(statement) => {
-            link.server.pool().traffic.count(|t| &t.prepared_evictions);
-            evict(link, out, &statement)
-        }
-        None => Ok(()),
+    for _ in 0..AT_A_TIME {
+        let Some(statement) = link.server.state.statements.surplus(limit) else { break };
+        link.server.pool().traffic.count(|t| &t.prepared_evictions);
+        evict(link, out, &statement)?;
     }
+    Ok(())
 }
 
 pub(super) fn evict(link: &mut Link, out: &mut BytesMut, statement: &Statement) -> Result<(), TooLong> {
