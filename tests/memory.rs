@@ -231,3 +231,31 @@ async fn more_distinct_statements_than_anybody_needs() {
         stage.socket.write_all(&frontend::terminate()).await.unwrap();
     }
 }
+
+/// Would break with: statements of a long batch that stay on the server, or a search that grows with them.
+#[tokio::test]
+async fn more_distinct_statements_in_one_batch_than_a_server_keeps() {
+    let mut stage = Stage::open().await;
+    let began = stage.pooler.cpu_time();
+    for first in (0..20_000 * scale()).step_by(100) {
+        let mut chunk = Vec::new();
+        for number in first..first + 100 {
+            chunk.extend(frontend::parse("s", &format!("SELECT {number}"), &[]));
+            chunk.extend(frontend::close('S', "s"));
+        }
+        chunk.extend(frontend::flush());
+        stage.socket.write_all(&chunk).await.unwrap();
+        let mut answers = [0; 200 * 5];
+        common::patiently("answers", stage.socket.read_exact(&mut answers)).await.unwrap();
+    }
+    stage.ask(&frontend::sync()).await;
+    let held = stage.pooler.console("SHOW PREPARED_STATEMENTS").await.len();
+    println!("{held} statements in a batch took {:?}", stage.pooler.cpu_time() - began);
+    assert_eq!(u64::try_from(held).unwrap(), 20_000 * scale());
+    for number in 0..held / 7 {
+        let again = format!("SELECT 'again' || {number}");
+        let messages = [frontend::parse("s", &again, &[]), frontend::close('S', "s"), frontend::sync()];
+        stage.ask(&messages.concat()).await;
+    }
+    assert_eq!(stage.pooler.console("SHOW PREPARED_STATEMENTS").await.len(), 200);
+}
