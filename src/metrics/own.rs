@@ -60,9 +60,12 @@ const POOLS: [PoolFigure; 21] = [
     (Counter, "pgweir_pool_prepared_evictions_total", "Named statements closed to make room.", |p| {
         float(p.traffic.prepared_evictions)
     }),
-    (Counter, "pgweir_pool_prepared_heals_total", "Named statements made afresh after an error.", |p| {
-        float(p.traffic.prepared_heals)
-    }),
+    (
+        Counter,
+        "pgweir_pool_prepared_heals_total",
+        "Named statements made afresh: what the server had no longer held, or might not.",
+        |p| float(p.traffic.prepared_heals),
+    ),
     (Counter, "pgweir_pool_prepared_refusals_total", "Named Parse messages refused for a limit.", |p| {
         float(p.traffic.prepared_refusals)
     }),

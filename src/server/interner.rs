@@ -4,7 +4,7 @@ use super::usage::Usage;
 use crate::wire::split_cstr;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// What all names that pgweir gives to statements begin with.
@@ -43,6 +43,7 @@ const OVERHEAD: usize = size_of::<Statement>() + size_of::<(Bytes, Weak<Statemen
 pub struct Statement {
     id: u64,
     tail: Bytes,
+    generation: AtomicU32,
     /// How it is used.
     pub usage: Usage,
     /// Where it is forgotten when nobody uses it any longer.
@@ -58,7 +59,7 @@ impl std::fmt::Debug for Statement {
 
 impl PartialEq for Statement {
     fn eq(&self, other: &Self) -> bool {
-        self.id == other.id && self.tail == other.tail
+        self.id == other.id
     }
 }
 
@@ -99,6 +100,19 @@ impl Statement {
     pub fn parameter_types(&self) -> impl Iterator<Item = u32> {
         let types = split_cstr(&self.tail).and_then(|(_, rest)| rest.get(2..)).unwrap_or_default();
         types.chunks_exact(4).filter_map(|oid| oid.first_chunk().map(|oid| u32::from_be_bytes(*oid)))
+    }
+
+    /// How often it has turned out that what servers made of it no longer holds.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// What servers have made of it up to this generation no longer holds: they are to make it afresh.
+    pub fn outdate(&self, generation: u32) {
+        let (old, new) = (generation, generation.wrapping_add(1));
+        // If another server was faster, this copy was outdated already and says nothing about newer ones.
+        let _either_way = self.generation.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Whether it exists only where its client parsed it.
@@ -202,7 +216,8 @@ impl Interner {
 
     fn make(&self, tail: Bytes) -> Arc<Statement> {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        Arc::new(Statement { id, tail, usage: Usage::default(), home: Arc::clone(&self.table) })
+        let home = Arc::clone(&self.table);
+        Arc::new(Statement { id, tail, generation: AtomicU32::new(0), usage: Usage::default(), home })
     }
 
     /// How many statements there are, and what they take.

@@ -1,6 +1,7 @@
 //! The names that a client has given to statements, with what they take.
 
-use super::interner::Statement;
+use super::shape::Shape;
+use super::statements::Named;
 use super::usage::Counted;
 use bytes::Bytes;
 use std::borrow::Borrow;
@@ -49,24 +50,31 @@ impl PartialEq for Name {
 
 impl Eq for Name {}
 
+/// What a name stands for, counted for as long as it does.
+#[derive(Debug)]
+struct Entry {
+    named: Named,
+    _counted: Counted,
+}
+
 /// The named statements of a client.
 #[derive(Debug, Default)]
 pub struct Names {
-    names: HashMap<Name, Counted>,
+    names: HashMap<Name, Entry>,
     bytes: usize,
 }
 
 impl Names {
     /// What a name stands for.
     #[must_use]
-    pub fn get(&self, name: &[u8]) -> Option<&Arc<Statement>> {
-        self.names.get(significant(name)).map(|counted| &**counted)
+    pub fn get(&self, name: &[u8]) -> Option<&Named> {
+        self.names.get(significant(name)).map(|entry| &entry.named)
     }
 
     /// The name as it was given, and what it stands for.
     #[must_use]
-    pub fn get_key_value(&self, name: &[u8]) -> Option<(&Bytes, &Arc<Statement>)> {
-        self.names.get_key_value(significant(name)).map(|(name, counted)| (&name.0, &**counted))
+    pub fn get_key_value(&self, name: &[u8]) -> Option<(&Bytes, &Named)> {
+        self.names.get_key_value(significant(name)).map(|(name, entry)| (&name.0, &entry.named))
     }
 
     /// Whether a name stands for something.
@@ -76,26 +84,34 @@ impl Names {
     }
 
     /// Gives a name, and takes it from what had it.
-    pub fn insert(&mut self, name: Bytes, statement: Arc<Statement>) {
+    pub fn insert(&mut self, name: Bytes, named: Named) {
         self.remove(&name);
-        self.bytes += cost(&name, &statement);
-        self.names.insert(Name(name), Counted::by_name(statement));
+        self.bytes += cost(&name, &named);
+        let counted = Counted::by_name(Arc::clone(&named.statement));
+        self.names.insert(Name(name), Entry { named, _counted: counted });
     }
 
     /// Takes a name away; what it stood for.
-    pub fn remove(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
-        let (name, counted) = self.names.remove_entry(significant(name))?;
-        self.bytes -= cost(&name.0, &counted);
-        Some(Arc::clone(&counted))
+    pub fn remove(&mut self, name: &[u8]) -> Option<Named> {
+        let (name, entry) = self.names.remove_entry(significant(name))?;
+        self.bytes -= cost(&name.0, &entry.named);
+        Some(entry.named)
+    }
+
+    /// Notes what the client was told about the columns of what a name stands for.
+    pub(super) fn told(&mut self, name: &[u8], shape: Shape) {
+        if let Some(entry) = self.names.get_mut(significant(name)) {
+            entry.named.told = Some(shape);
+        }
     }
 
     /// Takes all names away but those that `keeps` says so of.
     pub fn retain(&mut self, mut keeps: impl FnMut(&Bytes) -> bool) {
         let bytes = &mut self.bytes;
-        self.names.retain(|name, counted| {
+        self.names.retain(|name, entry| {
             let kept = keeps(&name.0);
             if !kept {
-                *bytes -= cost(&name.0, counted);
+                *bytes -= cost(&name.0, &entry.named);
             }
             kept
         });
@@ -126,8 +142,8 @@ impl Names {
     }
 }
 
-fn cost(name: &[u8], statement: &Statement) -> usize {
-    name.len() + statement.tail().len()
+fn cost(name: &[u8], named: &Named) -> usize {
+    name.len() + named.statement.tail().len()
 }
 
 #[cfg(test)]
@@ -139,12 +155,12 @@ mod tests {
     fn what_the_names_take_is_known_at_every_moment() {
         let (interner, mut names) = (Interner::default(), Names::default());
         let (one, two) = (interner.intern(b"1234567"), interner.intern(b"123"));
-        names.insert(Bytes::from_static(b"a"), Arc::clone(&one));
-        names.insert(Bytes::from_static(b"bb"), Arc::clone(&one));
+        names.insert(Bytes::from_static(b"a"), Arc::clone(&one).into());
+        names.insert(Bytes::from_static(b"bb"), Arc::clone(&one).into());
         assert_eq!((names.len(), names.bytes(), one.usage.snapshot().names), (2, 17, 2));
-        names.insert(Bytes::from_static(b"a"), Arc::clone(&two));
+        names.insert(Bytes::from_static(b"a"), Arc::clone(&two).into());
         assert_eq!((names.len(), names.bytes(), one.usage.snapshot().names), (2, 13, 1));
-        assert!(names.remove(b"bb").is_some_and(|was| Arc::ptr_eq(&was, &one)));
+        assert!(names.remove(b"bb").is_some_and(|was| Arc::ptr_eq(&was.statement, &one)));
         assert!(names.remove(b"bb").is_none());
         assert_eq!((names.len(), names.bytes()), (1, 4));
         names.retain(|_| false);
@@ -155,7 +171,7 @@ mod tests {
     fn names_are_told_apart_as_postgresql_does() {
         let (interner, mut names) = (Interner::default(), Names::default());
         let long = "n".repeat(70);
-        names.insert(Bytes::from(long.clone()), interner.intern(b"1"));
+        names.insert(Bytes::from(long.clone()), interner.intern(b"1").into());
         assert!(names.contains_key(&long.as_bytes()[..63]) && names.contains_key(&long.as_bytes()[..64]));
         assert!(!names.contains_key(&long.as_bytes()[..62]));
         let (given, _) = names.get_key_value(&long.as_bytes()[..63]).unwrap();

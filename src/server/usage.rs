@@ -25,7 +25,7 @@ pub struct UsageSnapshot {
     pub parses: u64,
     /// Times it was bound.
     pub binds: u64,
-    /// Times it was made afresh because a server could not use it any longer.
+    /// Times it was made afresh because what a server had of it no longer held, or might not.
     pub heals: u64,
 }
 
@@ -53,7 +53,7 @@ impl Usage {
         self.binds.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A server had it in a state that it could not use, so it is made afresh.
+    /// What a server has of it no longer holds, or might not, so it is made afresh.
     pub fn healed(&self) {
         self.heals.fetch_add(1, Ordering::Relaxed);
     }

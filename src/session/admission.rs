@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn a_limit_is_reached_exactly() {
         let (interner, mut names) = (Interner::default(), Names::default());
-        names.insert(Bytes::from_static(b"a"), interner.intern(b"123456789"));
+        names.insert(Bytes::from_static(b"a"), interner.intern(b"123456789").into());
         let limits = |client_count, client_bytes| StatementLimits { client_count, client_bytes, bytes: None };
         assert_eq!(check_client(&names, 5, &limits(Some(2), Some(15))), Ok(()));
         assert_eq!(check_client(&names, 5, &limits(None, None)), Ok(()));

@@ -105,6 +105,9 @@ impl Link {
             }
         }
         state.statements.names = names;
+        if tracking != Tracking::Off {
+            state.rerun.begin();
+        }
         Ok(Self {
             limits: server.pool().settings().statement_limits,
             server,

@@ -9,7 +9,7 @@
 use super::admission;
 use super::link::{Link, Tracking};
 use super::upstream::Message;
-use crate::server::{Interner, NOBODY, Origin, PREFIX, PROBE, Presence, Request, Statement};
+use crate::server::{Bound, Interner, NOBODY, Origin, PREFIX, PROBE, Presence, Request, Statement};
 use crate::wire::backend::Status;
 use crate::wire::{HEADER, MAX_MESSAGE, TooLong, frontend, put_message, split_cstr};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -40,16 +40,16 @@ pub(super) fn parse(
     traffic.count(|t| &t.client_parses);
     let tail = &message.body[name.len() + 1..];
     let key = Bytes::copy_from_slice(name);
-    if let Some(existing) = link.server.state.statements.names.get(name).cloned() {
+    if let Some(existing) = known(link, name) {
         return parse_duplicate(link, limit, message, existing, key);
     }
     let statement = match admission::admit(link, interner, message, name) {
         Ok(statement) => statement,
-        Err(report) => return admission::refuse(link, message, report),
+        Err(over) => return admission::refuse(link, message, over),
     };
-    link.server.state.statements.names.insert(key.clone(), Arc::clone(&statement));
+    link.server.state.statements.names.insert(key.clone(), Arc::clone(&statement).into());
     let mut bytes = BytesMut::new();
-    match link.server.state.statements.presence(&statement) {
+    match link.server.state.statements.presence_for_parse(&statement) {
         Presence::Sure if is_calm(link) => {
             put_close(&mut bytes, NOBODY)?;
             link.server.state.sent(Origin::Client, Request::ParseKnown(key));
@@ -63,7 +63,7 @@ pub(super) fn parse(
             link.server.state.sent(Origin::Pooler, Request::Close);
             return Ok(Rewritten { bytes, replaces: message.size });
         }
-        Presence::Doubtful => evict(link, &mut bytes, &statement)?,
+        Presence::Doubtful => renew(link, &mut bytes, &statement)?,
         Presence::Absent => make_room(link, limit, &mut bytes)?,
     }
     link.server.pool().traffic.count(|t| &t.server_parses);
@@ -103,14 +103,16 @@ pub(super) fn bind(
     let mut bytes = BytesMut::new();
     let portal = split_cstr(message.body).map(|(portal, _)| portal).unwrap_or_default();
     let replaces = HEADER + portal.len() + 1 + name.len() + 1;
-    let Some(statement) = link.server.state.statements.names.get(name).cloned() else {
+    let Some(statement) = known(link, name) else {
         return hide(link, name, |out, name| put_bind_head(out, message, portal, replaces, name), replaces);
     };
     ensure(link, limit, &mut bytes, &statement)?;
     statement.usage.bound();
     put_bind_head(&mut bytes, message, portal, replaces, &server_name(&statement))?;
-    let request = Request::BindNamed { name: Bytes::copy_from_slice(name), id: statement.id() };
-    link.server.state.sent(Origin::Client, request);
+    let name = Bytes::copy_from_slice(name);
+    let bound = Bound { portal: Bytes::copy_from_slice(portal), name: name.clone() };
+    link.server.state.sent(Origin::Client, Request::BindNamed { name, id: statement.id() });
+    link.server.state.statements.bound = Some(bound);
     Ok(Some(Rewritten { bytes, replaces }))
 }
 
@@ -118,7 +120,7 @@ pub(super) fn bind(
 pub(super) fn describe(link: &mut Link, limit: usize, name: &[u8]) -> Result<Option<Rewritten>, TooLong> {
     let mut bytes = BytesMut::new();
     let replaces = HEADER + 1 + name.len() + 1;
-    let Some(statement) = link.server.state.statements.names.get(name).cloned() else {
+    let Some(statement) = known(link, name) else {
         return hide(link, name, put_describe, replaces);
     };
     ensure(link, limit, &mut bytes, &statement)?;
@@ -126,6 +128,28 @@ pub(super) fn describe(link: &mut Link, limit: usize, name: &[u8]) -> Result<Opt
     let request = Request::DescribeNamed { name: Bytes::copy_from_slice(name), id: statement.id() };
     link.server.state.sent(Origin::Client, request);
     Ok(Some(Rewritten { bytes, replaces }))
+}
+
+/// Describe of a portal: what it tells is what the client knows of the statement behind it.
+pub(super) fn describe_portal(link: &Link, portal: &[u8]) -> Request {
+    match &link.server.state.statements.bound {
+        Some(bound) if bound.portal == portal => Request::DescribePortal(bound.name.clone()),
+        _ => Request::Describe,
+    }
+}
+
+/// Puts the statement of a client's name on the server afresh, and asks what it gives now. The answers are pgweir's.
+pub(super) fn ask(link: &mut Link, limit: usize, out: &mut BytesMut, name: &Bytes) -> Result<(), TooLong> {
+    let Some(statement) = known(link, name) else { return Ok(()) };
+    ensure(link, limit, out, &statement)?;
+    put_describe(out, &server_name(&statement))?;
+    link.server.state.sent(Origin::Pooler, Request::DescribeNamed { name: name.clone(), id: statement.id() });
+    Ok(())
+}
+
+/// What a name of the client's stands for.
+fn known(link: &Link, name: &[u8]) -> Option<Arc<Statement>> {
+    link.server.state.statements.names.get(name).map(|named| Arc::clone(&named.statement))
 }
 
 /// A name that the client never gave: the server says so. One of pgweir's own names is made one that is never there.
@@ -149,8 +173,8 @@ fn hide(
 pub(super) fn close(link: &mut Link, message: &Message<'_>, name: &[u8]) -> Result<Rewritten, TooLong> {
     let mut bytes = BytesMut::new();
     let was = link.server.state.statements.names.remove(name);
-    match was.as_ref().filter(|statement| statement.is_local()) {
-        Some(statement) => put_close(&mut bytes, &server_name(statement))?,
+    match was.as_ref().filter(|named| named.statement.is_local()) {
+        Some(named) => put_close(&mut bytes, &server_name(&named.statement))?,
         None => put_close(&mut bytes, NOBODY)?,
     }
     link.server.state.sent(Origin::Client, Request::CloseNamed { name: Bytes::copy_from_slice(name), was });
@@ -219,7 +243,7 @@ fn ensure(
             link.server.pool().traffic.count(|t| &t.prepared_hits);
             return Ok(());
         }
-        Presence::Doubtful => evict(link, out, statement)?,
+        Presence::Doubtful => renew(link, out, statement)?,
         Presence::Absent => make_room(link, limit, out)?,
     }
     link.server.pool().traffic.count(|t| &t.server_parses);
@@ -240,6 +264,15 @@ fn make_room(link: &mut Link, limit: usize, out: &mut BytesMut) -> Result<(), To
         evict(link, out, &statement)?;
     }
     Ok(())
+}
+
+/// Closes what may be there of a statement that is made afresh.
+fn renew(link: &mut Link, out: &mut BytesMut, statement: &Statement) -> Result<(), TooLong> {
+    if !link.server.state.statements.is_leaving(statement) {
+        link.server.pool().traffic.count(|t| &t.prepared_heals);
+        statement.usage.healed();
+    }
+    evict(link, out, statement)
 }
 
 pub(super) fn evict(link: &mut Link, out: &mut BytesMut, statement: &Statement) -> Result<(), TooLong> {

@@ -67,7 +67,7 @@ traffic! {
     parses_saved,
     /// Named statements that were closed on a server to make room for others.
     prepared_evictions,
-    /// Named statements that were made afresh because a server could not use them any longer.
+    /// Named statements that were made afresh because what the server had no longer held, or might not.
     prepared_heals,
     /// Named Parse messages that were refused for a limit of the pooler's own.
     prepared_refusals,
