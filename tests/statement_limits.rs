@@ -269,6 +269,27 @@ async fn everything_is_counted() {
     }
 }
 
+/// Would break with: a statement that is made afresh without being counted, or counted as what it is not.
+#[tokio::test]
+async fn what_is_made_afresh_is_counted() {
+    let database = Postgres::shared().fresh_database().await;
+    let pooler = pooler().pool_size(1).start();
+    let mut raw = pooler.raw_as("weir", &database).await;
+    raw.query("CREATE TABLE t AS SELECT 1 AS a").await;
+    assert_eq!(
+        tags(&ask(&mut raw, &[frontend::parse("s", "SELECT a FROM t", &[]), run("s")]).await),
+        "1 2 D C Z"
+    );
+    let figures = async || -> Vec<String> {
+        let shown = pooler.console("SHOW PREPARED_STATEMENTS").await;
+        shown[0][6..].iter().map(|cell| cell.clone().unwrap()).collect()
+    };
+    assert_eq!(figures().await, ["1", "1", "0"]);
+    raw.query("ALTER TABLE t ALTER a TYPE text").await;
+    assert_eq!(tags(&ask(&mut raw, &[frontend::describe('S', "s"), run("s")]).await), "t T 2 D C Z");
+    assert_eq!(figures().await, ["2", "2", "1"]);
+}
+
 /// Would break with: a name that is cut, takes a message apart, or reaches another client.
 #[tokio::test]
 async fn names_of_any_length_are_what_they_are_without_a_pooler() {
