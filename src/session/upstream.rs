@@ -9,6 +9,7 @@ use crate::server::{Interner, Origin, Request};
 use crate::wire::frontend::{Target, bind_statement, parse_name, target};
 use crate::wire::{HEADER, Piece};
 use bytes::Bytes;
+use std::borrow::Cow;
 
 /// What becomes of a message.
 enum Verdict {
@@ -104,10 +105,7 @@ fn judge(link: &mut Link, interner: &Interner, message: &Message<'_>) -> Result<
         return Ok(Verdict::Rewrite(rewritten));
     }
     let request = match message.tag {
-        b'Q' => {
-            named::note_query(link, message.body);
-            Request::Query
-        }
+        b'Q' => named::query(link, message.body),
         b'P' if parse_name(message.body) == Some(b"") => Request::ParseUnnamed(copy_if_small(message)),
         b'P' => Request::ParseForeign,
         b'B' => Request::Bind,
@@ -135,17 +133,18 @@ fn must_wait(link: &Link, message: &Message<'_>) -> bool {
         return false;
     }
     let name = match message.tag {
-        b'P' => parse_name(message.body),
-        b'B' => bind_statement(message.body),
+        b'P' => parse_name(message.body).map(Cow::Borrowed),
+        b'B' => bind_statement(message.body).map(Cow::Borrowed),
         b'D' | b'C' => match target(message.body) {
-            Some(Target::Statement(name)) => Some(name),
+            Some(Target::Statement(name)) => Some(Cow::Borrowed(name)),
             _ => None,
         },
+        b'Q' => named::deallocated_name(message).map(Cow::Owned),
         _ => None,
     };
-    name.filter(|name| !name.is_empty()).is_some_and(|name| {
+    name.as_deref().filter(|name| !name.is_empty()).is_some_and(|name| {
         let statement = state.statements.names.get(name);
-        state.pending.leaves_open(name)
+        state.pending.leaves_open(name, statement.is_some())
             || statement.is_some_and(|statement| state.statements.is_open(statement))
     })
 }
