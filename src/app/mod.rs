@@ -96,8 +96,12 @@ fn assemble(loaded: Loaded, secrets: Secrets, workers: &Workers) -> (Arc<App>, A
     let users = Arc::new(ArcSwap::from_pointee(secrets.users));
     let keys = Arc::new(KeyCache::new(KEYS));
     let proofs = Arc::default();
-    let connector =
-        Postgres { users: Arc::clone(&users), keys: Arc::clone(&keys), proofs: Arc::clone(&proofs) };
+    let connector = Postgres {
+        users: Arc::clone(&users),
+        keys: Arc::clone(&keys),
+        proofs: Arc::clone(&proofs),
+        epochs: Arc::default(),
+    };
     let app = Arc::new_cyclic(|app: &std::sync::Weak<App>| {
         let verbs: Arc<dyn Verbs> = Arc::new(reload::Commands(app.clone()));
         let console = Arc::new(AdminConsole::new(verbs));

@@ -16,7 +16,7 @@ mod registry;
 mod tests;
 
 pub use checkout::Checkout;
-pub use postgres::{Postgres, Proofs, ServerCheckout, ServerPool};
+pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool};
 pub use quota::{Full, Quota, Quotas};
 pub use registry::{PoolSnapshot, Pools};
 

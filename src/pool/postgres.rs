@@ -8,6 +8,7 @@ use crate::server::{Clean, DialError, Parameters, Server, Target, dial};
 use crate::stats::Peer;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A pool of PostgreSQL servers.
@@ -45,6 +46,18 @@ impl Proofs {
     }
 }
 
+/// For each database how often DDL was committed in it, as far as its clients' servers have said so. All connections to it
+/// share the counter, whatever pool they are of. There are as many as the configuration has databases.
+#[derive(Debug, Default)]
+pub struct Epochs(Mutex<HashMap<(Host, u16, String), Arc<AtomicU64>>>);
+
+impl Epochs {
+    fn of(&self, settings: &PoolSettings) -> Arc<AtomicU64> {
+        let key = (settings.host.clone(), settings.port, settings.dbname.clone());
+        Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+    }
+}
+
 /// Dials PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct Postgres {
@@ -54,6 +67,8 @@ pub struct Postgres {
     pub keys: Arc<KeyCache>,
     /// SCRAM keys that clients revealed.
     pub proofs: Arc<Proofs>,
+    /// DDL in each database.
+    pub epochs: Arc<Epochs>,
 }
 
 impl Connector for Postgres {
@@ -69,7 +84,10 @@ impl Connector for Postgres {
             keys: Arc::clone(&self.keys),
             deadline: settings.server_connect_timeout,
         };
-        let result = Box::pin(dial(target)).await;
+        let mut result = Box::pin(dial(target)).await;
+        if let Ok(server) = &mut result {
+            server.state.statements.follow(self.epochs.of(settings));
+        }
         if result.as_ref().is_err_and(DialError::is_denial) {
             // Keys of a password that was changed open nothing any longer; the next login of a client brings new ones.
             self.proofs.forget(&settings.user);

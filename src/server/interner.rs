@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// What all names that pgweir gives to statements begin with.
@@ -35,11 +35,20 @@ pub(super) fn with_client_name(body: &[u8], name: &[u8]) -> BytesMut {
 const SMALL: usize = 1024;
 
 /// A prepared statement: what a Parse says behind the name, byte for byte, and a number that is never given to another.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Statement {
     id: u64,
     tail: Bytes,
+    generation: AtomicU32,
 }
+
+impl PartialEq for Statement {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Statement {}
 
 impl Statement {
     /// Its number in this process.
@@ -58,6 +67,19 @@ impl Statement {
     #[must_use]
     pub fn tail(&self) -> &Bytes {
         &self.tail
+    }
+
+    /// How often it has turned out that what servers made of it no longer holds.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// What servers have made of it up to this generation no longer holds: they are to make it afresh.
+    pub fn outdate(&self, generation: u32) {
+        let (old, new) = (generation, generation.wrapping_add(1));
+        // If another server was faster, this copy was outdated already and says nothing about newer ones.
+        let _either_way = self.generation.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Whether it exists only where its client parsed it.
@@ -101,7 +123,8 @@ impl Interner {
     }
 
     fn make(&self, tail: Bytes) -> Arc<Statement> {
-        Arc::new(Statement { id: self.last.fetch_add(1, Ordering::Relaxed) + 1, tail })
+        let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
+        Arc::new(Statement { id, tail, generation: AtomicU32::new(0) })
     }
 
     /// Statements in the table.

@@ -5,7 +5,9 @@ mod clean;
 mod interner;
 mod login;
 mod pending;
+mod rerun;
 mod settings;
+mod shape;
 mod statements;
 mod understanding;
 
@@ -14,12 +16,15 @@ pub use clean::{Clean, QueryError, Unclean};
 pub use interner::{Interner, NOBODY, PREFIX, PROBE, Statement};
 pub use login::{DialError, Target, dial};
 pub use pending::{Delivery, Origin, Pending, Request, Surprise};
+pub use rerun::{Fault, Rerun};
 pub use settings::{Parameters, Settings, is_setting_name};
-pub use statements::{Names, Presence, Statements, Unnamed};
+pub use shape::Shape;
+pub use statements::{Bound, Named, Names, Presence, Statements, Unnamed};
 pub use understanding::{Event, Health, Understanding};
 
 use crate::net::{Pipe, Stream};
 use crate::wire::{HEADER, MAX_MESSAGE, Malformed, Piece, Scanner};
+use bytes::BytesMut;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -33,6 +38,8 @@ pub struct Server {
     input: Pipe,
     /// Where the server's stream of messages stands.
     hearing: Scanner,
+    /// A message that its client gets with the next one.
+    later: BytesMut,
     /// Whether the rest of the message that `hearing` is inside of goes to the client.
     rest: Origin,
     /// Where the stream of messages to the server stands.
@@ -65,6 +72,7 @@ impl Server {
             stream,
             input,
             hearing: Scanner::default(),
+            later: BytesMut::new(),
             rest: Origin::Client,
             sending: Scanner::default(),
             state,
@@ -162,7 +170,17 @@ impl Server {
     }
 
     fn deliver(&mut self, taken: usize, delivery: &Delivery) {
+        if !self.later.is_empty() {
+            let later = std::mem::take(&mut self.later);
+            if !matches!(delivery, Delivery::Pooler | Delivery::Tolerated) {
+                self.input.insert(|out| out.extend_from_slice(&later));
+            }
+        }
         match delivery {
+            Delivery::ClientLater => {
+                self.later.extend_from_slice(self.input.fresh().get(..taken).unwrap_or_default());
+                self.input.drop_fresh(taken);
+            }
             Delivery::Client => self.input.pass(taken),
             Delivery::ClientAs(tag) => self.input.pass_as(taken, *tag),
             Delivery::ClientNamed(name) => {
@@ -211,7 +229,7 @@ impl Server {
     }
 
     /// Puts a message of pgweir's own behind what its client gets.
-    pub fn tell_client<T>(&mut self, write: impl FnOnce(&mut bytes::BytesMut) -> T) -> T {
+    pub fn tell_client<T>(&mut self, write: impl FnOnce(&mut BytesMut) -> T) -> T {
         self.input.insert(write)
     }
 

@@ -7,7 +7,9 @@
 //! <https://www.postgresql.org/docs/current/protocol-flow.html>
 
 use super::interner::Statement;
-use super::statements::Statements;
+use super::rerun::Fault;
+use super::shape::Shape;
+use super::statements::{Named, Statements};
 use crate::wire::{Fields, backend, sqlstate};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -64,8 +66,10 @@ pub enum Request {
         /// The statement.
         id: u64,
     },
-    /// Describe.
+    /// Describe of a portal of which nothing is known, or of the unnamed statement.
     Describe,
+    /// Describe of the portal that this client's name was bound to.
+    DescribePortal(Bytes),
     /// Describe of a client's name.
     DescribeNamed {
         /// The client's name.
@@ -80,7 +84,7 @@ pub enum Request {
         /// The client's name.
         name: Bytes,
         /// What it stood for.
-        was: Option<Arc<Statement>>,
+        was: Option<Named>,
     },
     /// Close of a statement on the server.
     Evict(u64),
@@ -153,6 +157,8 @@ pub enum Delivery {
     ClientAs(u8),
     /// The client gets it with its own name for the statement in it.
     ClientNamed(Bytes),
+    /// The client gets it in front of the next one, unless that is an error which it is not to see.
+    ClientLater,
     /// It answers pgweir itself.
     Pooler,
     /// It answers pgweir itself, which does not mind that it is an error.
@@ -201,8 +207,21 @@ pub struct Pending {
     copy: Option<CopyIn>,
     /// How many of the requests decide on what a client's name stands for.
     naming: usize,
+    /// What the client has got of the batch that is being answered.
+    told: Told,
+    /// Answers to come that the client has got already.
+    muted: usize,
     /// Whether Syncs that a COPY ignores can be told from those that it does not.
     syncs: Syncs,
+}
+
+/// What a client has got of a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Told {
+    /// Answers without a content: ParseComplete, BindComplete, CloseComplete.
+    plain: usize,
+    /// Whether there was anything else.
+    more: bool,
 }
 
 /// A Sync that a COPY finds ahead of the end of its data is ignored. When the COPY fails, one that was read behind the
@@ -220,7 +239,15 @@ enum Syncs {
 
 impl Default for Pending {
     fn default() -> Self {
-        Self { queue: VecDeque::new(), batch: Batch::Closed, copy: None, naming: 0, syncs: Syncs::Clear }
+        Self {
+            queue: VecDeque::new(),
+            batch: Batch::Closed,
+            copy: None,
+            naming: 0,
+            told: Told::default(),
+            muted: 0,
+            syncs: Syncs::Clear,
+        }
     }
 }
 
@@ -301,6 +328,51 @@ impl Pending {
             })
     }
 
+    /// So many answers of the next batch are known to the client already: it does not get them again.
+    pub fn mute(&mut self, answers: usize) {
+        self.muted = answers;
+    }
+
+    /// The client has got something that a second run of its batch might say otherwise.
+    pub fn told_more(&mut self) {
+        self.told.more = true;
+    }
+
+    /// Why the server refuses the first request, when that is nothing that the request would have met on a connection
+    /// of its client's own, or an outdated plan, and its client has got nothing that would not hold in a second run.
+    #[must_use]
+    pub fn fault(&self, fields: Fields<'_>, body: &[u8]) -> Option<Fault> {
+        let (_, request) = self.queue.front()?;
+        let (name, id) = match (request, pooling_fault(fields)?) {
+            (
+                Request::BindNamed { name, id } | Request::DescribeNamed { name, id },
+                PoolingFault::Outdated | PoolingFault::Missing,
+            ) if *id != 0 => (name.clone(), Some(*id)),
+            (Request::ParseNamed { name, .. }, PoolingFault::Existing) => {
+                (name.clone().unwrap_or_default(), None)
+            }
+            _ => return None,
+        };
+        let synced = self.queue.iter().any(|(_, request)| *request == Request::Sync);
+        let fault = || Fault {
+            name,
+            statement: id,
+            told: self.told.plain,
+            error: Bytes::copy_from_slice(body),
+            synced,
+        };
+        (!self.told.more).then(fault)
+    }
+
+    /// The first request was refused, and its client is not to know. Its Sync becomes one of pgweir's own.
+    pub fn withhold(&mut self, fields: Fields<'_>, statements: &mut Statements) {
+        let _not_for_the_client = self.failed(fields, statements);
+        self.told = Told::default();
+        if let Some((origin, Request::Sync)) = self.queue.front_mut() {
+            *origin = Origin::Pooler;
+        }
+    }
+
     /// Whose message the server answers now; the client's when it answers none.
     #[must_use]
     pub fn audience(&self) -> Origin {
@@ -356,11 +428,11 @@ impl Pending {
         statements: &mut Statements,
     ) -> Result<Delivery, Surprise> {
         let (origin, request) = self.queue.front().ok_or(Surprise(tag))?;
-        let delivery = Delivery::from(*origin);
+        let mut delivery = Delivery::from(*origin);
         match (tag, request) {
             (b'3', Request::ParseKnown(_)) => {
+                delivery = Delivery::ClientAs(b'1');
                 self.finish(statements);
-                return Ok(Delivery::ClientAs(b'1'));
             }
             (
                 b'1',
@@ -375,9 +447,17 @@ impl Pending {
                 b'3',
                 Request::CloseNamed { .. } | Request::Evict(_) | Request::CloseUnnamed | Request::Close,
             )
-            | (b'n' | b'T', Request::Describe | Request::DescribeNamed { .. })
+            | (b'n' | b'T', Request::Describe)
             | (b'I' | b's', Request::Execute) => self.finish(statements),
-            (b'Z', request) if request.ends_batch() => self.finish(statements),
+            (b'n' | b'T', Request::DescribeNamed { name, .. } | Request::DescribePortal(name)) => {
+                statements.described(*origin, name, if tag == b'n' { Shape::NONE } else { Shape::of(body) });
+                self.finish(statements);
+            }
+            (b'Z', request) if request.ends_batch() => {
+                self.told = Told::default();
+                self.finish(statements);
+                return Ok(delivery);
+            }
             (b'C', Request::Execute) => {
                 self.completed(body, statements);
                 self.finish(statements);
@@ -386,14 +466,33 @@ impl Pending {
                 statements.names.remove(name);
             }
             (b'C', Request::Query | Request::Discard) => self.completed(body, statements),
+            // An outdated statement still tells its parameters, and then fails.
+            (b't', Request::DescribeNamed { .. }) if *origin == Origin::Client => {
+                return Ok(Delivery::ClientLater);
+            }
             (b'C', Request::Tolerated) | (b't', Request::Describe | Request::DescribeNamed { .. }) => {}
             (b'G', Request::Execute | Request::Query | Request::Discard) => self.begin_copy(),
-            (b'E', _) => return Ok(self.failed(Fields(body).sqlstate(), statements)),
+            (b'E', _) => return Ok(self.failed(Fields(body), statements)),
             (b'D' | b'H' | b'W' | b'c' | b'd', Request::Execute) | (b'V', Request::FunctionCall) => {}
             (b'D' | b'H' | b'W' | b'c' | b'd' | b'T' | b'I', request) if request.is_query() => {}
             _ => return Err(Surprise(tag)),
         }
-        Ok(delivery)
+        Ok(self.tell(tag, delivery))
+    }
+
+    /// Counts what the client gets, and leaves out what it has got before.
+    fn tell(&mut self, tag: u8, delivery: Delivery) -> Delivery {
+        if matches!(delivery, Delivery::Pooler | Delivery::Tolerated) {
+            return delivery;
+        }
+        let is_plain = matches!(tag, b'1' | b'2' | b'3');
+        self.told.plain += usize::from(is_plain);
+        self.told.more |= !is_plain;
+        if is_plain && self.muted > 0 {
+            self.muted -= 1;
+            return Delivery::Pooler;
+        }
+        delivery
     }
 
     /// The first message was answered to its end.
@@ -469,9 +568,11 @@ impl Pending {
 
     /// An ErrorResponse to the first message. A failed Query or Sync still gets its ReadyForQuery; a failed message of
     /// the extended protocol takes all that follow with it, up to the next Sync.
-    fn failed(&mut self, code: Option<&str>, statements: &mut Statements) -> Delivery {
+    fn failed(&mut self, fields: Fields<'_>, statements: &mut Statements) -> Delivery {
+        let code = fields.sqlstate();
         self.judge_syncs(false);
         self.end_copy();
+        self.muted = 0;
         let Some((origin, request)) = self.queue.front() else { return Delivery::Client };
         // Of the extended protocol pgweir sends only what a client's own message needs, so a failure of that is the
         // client's.
@@ -488,12 +589,11 @@ impl Pending {
             return delivery;
         }
         statements.failed(request);
-        if let (Request::BindNamed { id, .. } | Request::DescribeNamed { id, .. }, Some(_)) = (request, code)
-        {
-            // Its plan may be outdated ("cached plan must not change result type"): it is made afresh before anybody
-            // uses it again.
-            if code == Some(sqlstate::FEATURE_NOT_SUPPORTED) || code == Some(sqlstate::UNDEFINED_STATEMENT) {
-                statements.doubt(*id);
+        if let Request::BindNamed { id, .. } | Request::DescribeNamed { id, .. } = request {
+            match pooling_fault(fields) {
+                Some(PoolingFault::Outdated) => statements.outdated(*id),
+                Some(PoolingFault::Missing) => statements.doubt(*id),
+                Some(PoolingFault::Existing) | None => {}
             }
         }
         self.skip_to_sync(statements);
@@ -510,6 +610,27 @@ impl Pending {
             self.naming -= usize::from(request.is_naming());
             statements.take_back(request);
         }
+    }
+}
+
+/// What a server may say of a statement that its client did not bring about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PoolingFault {
+    /// "cached plan must not change result type": it would have other columns now.
+    Outdated,
+    /// It is not there.
+    Missing,
+    /// It is there already.
+    Existing,
+}
+
+/// The function that reports it tells such an error from one that the statement itself brings about, in any language.
+fn pooling_fault(fields: Fields<'_>) -> Option<PoolingFault> {
+    match (fields.sqlstate()?, fields.get(b'R')?) {
+        (sqlstate::FEATURE_NOT_SUPPORTED, b"RevalidateCachedQuery") => Some(PoolingFault::Outdated),
+        (sqlstate::UNDEFINED_STATEMENT, b"FetchPreparedStatement") => Some(PoolingFault::Missing),
+        (sqlstate::DUPLICATE_STATEMENT, b"StorePreparedStatement") => Some(PoolingFault::Existing),
+        _ => None,
     }
 }
 

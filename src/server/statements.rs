@@ -5,10 +5,12 @@
 //! the server did not carry it out, so that they always say what will be true when the next message arrives there.
 
 use super::interner::Statement;
-use super::pending::Request;
+use super::pending::{Origin, Request};
+use super::shape::Shape;
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The unnamed statement of a session or of a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,8 +24,32 @@ pub enum Unnamed {
     Here,
 }
 
+/// What a client's name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The statement.
+    pub statement: Arc<Statement>,
+    /// What the client was told last about its columns.
+    pub told: Option<Shape>,
+}
+
+impl From<Arc<Statement>> for Named {
+    fn from(statement: Arc<Statement>) -> Self {
+        Self { statement, told: None }
+    }
+}
+
 /// The named statements of a client.
-pub type Names = HashMap<Bytes, Arc<Statement>>;
+pub type Names = HashMap<Bytes, Named>;
+
+/// A portal, and the client's name for the statement that it was made from.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    /// The portal's name.
+    pub portal: Bytes,
+    /// The statement's.
+    pub name: Bytes,
+}
 
 /// How sure it is that a server holds a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,10 +78,23 @@ pub enum Presence {
     Absent,
 }
 
+/// What may change the meaning of a statement that was parsed before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Age {
+    /// DDL in the database.
+    epoch: u64,
+    /// Errors of other servers about this statement.
+    generation: u32,
+}
+
 #[derive(Debug)]
 struct Held {
     statement: Arc<Statement>,
     hold: Hold,
+    /// When it was parsed.
+    age: Age,
+    /// DDL in this session before it was parsed.
+    local_ddl: u64,
     /// The batch that used it last.
     used: u64,
 }
@@ -67,13 +106,28 @@ pub struct Statements {
     pub unnamed: Unnamed,
     /// The client's names.
     pub names: Names,
+    /// The portal that was bound last in this batch.
+    pub bound: Option<Bound>,
     held: HashMap<u64, Held>,
+    /// What a Describe of pgweir's own has found.
+    pub found: Option<Shape>,
+    /// DDL that was committed in the database, as far as any server's client has said so.
+    epoch: Arc<AtomicU64>,
+    /// DDL on this server: what it makes may hide what was there before, from this session at once.
+    local_ddl: u64,
+    /// Whether DDL that others will see is to be committed.
+    ddl_is_open: bool,
     /// Statements made by PREPARE, and those of Parse messages too large to be kept: they exist here only.
     local: usize,
     batch: u64,
 }
 
 impl Statements {
+    /// Takes part in what is known of DDL in the database.
+    pub fn follow(&mut self, epoch: Arc<AtomicU64>) {
+        self.epoch = epoch;
+    }
+
     /// Whether there are statements that exist on this server only.
     #[must_use]
     pub fn keep_their_server(&self) -> bool {
@@ -95,18 +149,46 @@ impl Statements {
     /// A batch ends with the message that goes out now.
     pub(super) fn end_batch(&mut self) {
         self.batch += 1;
+        self.bound = None;
+    }
+
+    /// The server is outside a transaction: what was changed in one is there for all.
+    pub(super) fn transaction_ended(&mut self) {
+        if std::mem::take(&mut self.ddl_is_open) {
+            self.epoch.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn age_of(&self, statement: &Statement) -> Age {
+        Age { epoch: self.epoch.load(Ordering::Relaxed), generation: statement.generation() }
     }
 
     /// Whether the server holds a statement, as the next message will find it. Notes that it is used.
     pub fn presence(&mut self, statement: &Statement) -> Presence {
-        let batch = self.batch;
+        let (batch, age) = (self.batch, self.age_of(statement));
         let Some(held) = self.held.get_mut(&statement.id()) else { return Presence::Absent };
         held.used = batch;
+        if held.hold == Hold::Sure && held.age != age {
+            held.hold = Hold::Doubtful;
+        }
         match held.hold {
             Hold::Sure => Presence::Sure,
             Hold::Coming { batch: since } if since == batch => Presence::Coming,
             Hold::Coming { .. } | Hold::Doubtful => Presence::Doubtful,
         }
+    }
+
+    /// [`Statements::presence`] for a Parse: what the server holds stands in for it only if nothing was made in this
+    /// session since then that the text could mean now.
+    pub fn presence_for_parse(&mut self, statement: &Statement) -> Presence {
+        let local_ddl = self.local_ddl;
+        if let Some(held) = self.held.get_mut(&statement.id())
+            && held.hold == Hold::Sure
+            && held.local_ddl != local_ddl
+        {
+            held.hold = Hold::Doubtful;
+        }
+        self.presence(statement)
     }
 
     /// Whether answers are still to come that tell whether a statement is there, and its next use is in another batch.
@@ -122,8 +204,9 @@ impl Statements {
 
     /// A Parse of this statement goes out.
     pub fn comes(&mut self, statement: &Arc<Statement>) {
-        let (batch, statement) = (self.batch, Arc::clone(statement));
-        self.held.insert(statement.id(), Held { statement, hold: Hold::Coming { batch }, used: batch });
+        let (batch, age, local_ddl) = (self.batch, self.age_of(statement), self.local_ddl);
+        let (statement, hold) = (Arc::clone(statement), Hold::Coming { batch });
+        self.held.insert(statement.id(), Held { statement, hold, age, local_ddl, used: batch });
     }
 
     /// The statement to be closed before another one comes, when there are `limit` or more: the one not used for
@@ -152,13 +235,33 @@ impl Statements {
         }
     }
 
+    /// The server refuses to use a statement as it was parsed: neither this server's nor any older copy holds.
+    pub(super) fn outdated(&mut self, id: u64) {
+        self.doubt(id);
+        if let Some(held) = self.held.get(&id) {
+            held.statement.outdate(held.age.generation);
+        }
+    }
+
+    /// A statement, or a portal made from it, was described: to the client, or to pgweir itself.
+    pub(super) fn described(&mut self, origin: Origin, name: &Bytes, shape: Shape) {
+        match origin {
+            Origin::Pooler => self.found = Some(shape),
+            Origin::Client => {
+                if let Some(named) = self.names.get_mut(name) {
+                    named.told = Some(shape);
+                }
+            }
+        }
+    }
+
     /// A request was answered to its end.
     pub(super) fn succeeded(&mut self, request: Request) {
         match request {
             Request::ParseNamed { statement, .. } if statement.is_local() => self.local += 1,
             Request::ParseNamed { statement, .. } => self.came(statement),
             Request::ParseUnnamed(parse) => self.unnamed = parse.map_or(Unnamed::Here, Unnamed::Parsed),
-            Request::CloseNamed { was: Some(statement), .. } if statement.is_local() => {
+            Request::CloseNamed { was: Some(named), .. } if named.statement.is_local() => {
                 self.local = self.local.saturating_sub(1);
             }
             Request::ParseRefused { id, .. } => self.doubt(id),
@@ -180,8 +283,8 @@ impl Statements {
 
     /// A Parse of this statement was answered. What may have dropped it since then went out behind it.
     fn came(&mut self, statement: Arc<Statement>) {
-        let used = self.batch;
-        let came = Held { statement, hold: Hold::Doubtful, used };
+        let (age, local_ddl, used) = (self.age_of(&statement), self.local_ddl, self.batch);
+        let came = Held { statement, hold: Hold::Doubtful, age, local_ddl, used };
         let held = self.held.entry(came.statement.id()).or_insert(came);
         if matches!(held.hold, Hold::Coming { .. }) {
             held.hold = Hold::Sure;
@@ -209,8 +312,8 @@ impl Statements {
             Request::ParseKnown(name) | Request::ParseProbe(name) => {
                 self.names.remove(&name);
             }
-            Request::CloseNamed { name, was: Some(statement) } => {
-                self.names.insert(name, statement);
+            Request::CloseNamed { name, was: Some(named) } => {
+                self.names.insert(name, named);
             }
             _ => {}
         }
@@ -227,9 +330,49 @@ impl Statements {
                 self.names.retain(|name, _| later.contains(name));
                 self.held.retain(|_, held| matches!(held.hold, Hold::Coming { .. }));
                 self.local = 0;
+                self.local_ddl += 1;
             }
-            _ => {}
+            tag => {
+                let reach = reach(tag);
+                self.local_ddl += u64::from(reach >= Reach::Session);
+                self.ddl_is_open |= reach == Reach::Database;
+            }
         }
+    }
+}
+
+/// How far a command may change what the text of a statement means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reach {
+    Nowhere,
+    /// In its own session, at once.
+    Session,
+    /// In the whole database, once it is committed.
+    Database,
+}
+
+/// Of a command by its tag. New tables are mostly temporary, and many applications make them all the time: for others
+/// they change nothing. Where that is wrong the server finds out by itself, and says so.
+///
+/// <https://www.postgresql.org/docs/current/sql-commands.html>
+fn reach(tag: &[u8]) -> Reach {
+    const OWN: [&[u8]; 8] = [
+        b"CREATE TABLE",
+        b"DROP TABLE",
+        b"CREATE INDEX",
+        b"DROP INDEX",
+        b"CREATE SEQUENCE",
+        b"DROP SEQUENCE",
+        b"DO",
+        b"CALL",
+    ];
+    const ALL: [&[u8]; 4] = [b"CREATE ", b"ALTER ", b"DROP ", b"IMPORT FOREIGN SCHEMA"];
+    if OWN.iter().any(|own| tag.starts_with(own)) || tag == b"DISCARD TEMP" {
+        Reach::Session
+    } else if ALL.iter().any(|all| tag.starts_with(all)) {
+        Reach::Database
+    } else {
+        Reach::Nowhere
     }
 }
 
@@ -284,12 +427,12 @@ mod tests {
         let (interner, mut statements) = (Interner::default(), Statements::default());
         let one = interner.intern(b"1");
         let name = Bytes::from_static(b"a");
-        statements.names.insert(name.clone(), Arc::clone(&one));
+        statements.names.insert(name.clone(), Arc::clone(&one).into());
         statements.comes(&one);
         statements.take_back(parse("a", &one));
         assert!(statements.names.is_empty());
         assert_eq!(statements.presence(&one), Presence::Doubtful);
-        statements.take_back(Request::CloseNamed { name: name.clone(), was: Some(one) });
+        statements.take_back(Request::CloseNamed { name: name.clone(), was: Some(one.into()) });
         assert!(statements.names.contains_key(&name));
     }
 
@@ -317,8 +460,8 @@ mod tests {
         let (interner, mut statements) = (Interner::default(), Statements::default());
         let (one, two) = (interner.intern(b"1"), interner.intern(b"2"));
         let (early, late) = (Bytes::from_static(b"early"), Bytes::from_static(b"late"));
-        statements.names.insert(early, one);
-        statements.names.insert(late.clone(), Arc::clone(&two));
+        statements.names.insert(early, one.into());
+        statements.names.insert(late.clone(), Arc::clone(&two).into());
         statements.comes(&two);
         statements.completed(b"DISCARD ALL", std::iter::once(&late));
         assert_eq!(statements.names.keys().collect::<Vec<_>>(), [&late]);

@@ -1,6 +1,7 @@
 //! What is known of a server's state from what it said. Pure: messages in, judgement out.
 
 use super::pending::{Delivery, Origin, Pending, Request, Surprise};
+use super::rerun::Rerun;
 use super::settings::{Parameters, Settings};
 use super::statements::Statements;
 use crate::wire::backend::{self, Status};
@@ -48,6 +49,8 @@ pub struct Understanding {
     pub transaction: Status,
     /// Its prepared statements.
     pub statements: Statements,
+    /// The client's batch that is under way.
+    pub rerun: Rerun,
     /// What it reported when it was logged in to.
     pub baseline: Arc<Parameters>,
     /// The settings in force that differ from a fresh login's.
@@ -64,6 +67,7 @@ impl Understanding {
             pending: Pending::default(),
             transaction: Status::Idle,
             statements: Statements::default(),
+            rerun: Rerun::default(),
             baseline: Arc::new(baseline),
             applied: Settings::default(),
             health: Health::Sound,
@@ -74,7 +78,7 @@ impl Understanding {
     /// is all that matters.
     #[must_use]
     pub fn wants_whole(tag: u8) -> bool {
-        matches!(tag, b'C' | b'E' | b'N' | b'S' | b'Z' | b'K' | b'R')
+        matches!(tag, b'C' | b'E' | b'N' | b'S' | b'T' | b't' | b'Z' | b'K' | b'R')
     }
 
     /// Notes a message that goes to the server now.
@@ -120,7 +124,12 @@ impl Understanding {
             self.health = Health::Spent("a parameter is too long to be followed");
             return Ok(self.pending.audience().into());
         }
-        self.hear(tag, body, events)
+        let delivery = self.hear(tag, body, events)?;
+        if delivery == Delivery::ClientLater {
+            self.pending.told_more();
+            return Ok(Delivery::Client);
+        }
+        Ok(delivery)
     }
 
     fn notice(&mut self, body: &[u8]) -> Origin {
@@ -147,6 +156,19 @@ impl Understanding {
             events(Event::Error(fields), self);
             return Ok(Delivery::Client);
         }
+        if self.rerun.is_possible()
+            && let Some(fault) = self.pending.fault(fields, body)
+            && (fault.synced || !self.is_told(&fault.name))
+        {
+            self.pending.withhold(fields, &mut self.statements);
+            self.rerun.refused(fault);
+            return Ok(Delivery::Tolerated);
+        }
+        if self.rerun.has_asked() {
+            // The client hears of it when its batch goes out again.
+            let _not_for_the_client = self.pending.answered(b'E', body, &mut self.statements)?;
+            return Ok(Delivery::Tolerated);
+        }
         if fields.sqlstate().is_some_and(|code| code.starts_with("XX") || code == "53200") {
             self.health = Health::Spent("it reported an internal error or no memory");
         }
@@ -159,11 +181,20 @@ impl Understanding {
         Ok(delivery)
     }
 
+    /// Whether the client will read rows as what it was told of this statement before.
+    fn is_told(&self, name: &[u8]) -> bool {
+        let told = self.statements.names.get(name).and_then(|named| named.told);
+        told.is_some() && self.rerun.relies_on_what_was_told(name)
+    }
+
     fn ready(&mut self, body: &[u8], events: &mut impl FnMut(Event, &Self)) -> Result<Delivery, Surprise> {
         let &[byte] = body else { return Err(Surprise(b'Z')) };
         let status = Status::from_byte(byte).ok_or(Surprise(b'Z'))?;
         let delivery = self.pending.answered(b'Z', body, &mut self.statements)?;
         self.transaction = status;
+        if status == Status::Idle {
+            self.statements.transaction_ended();
+        }
         if delivery == Delivery::Client {
             events(Event::Ready, self);
         }

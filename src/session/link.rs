@@ -99,6 +99,9 @@ impl Link {
             }
         }
         state.statements.names = names;
+        if tracking != Tracking::Off {
+            state.rerun.begin();
+        }
         Ok(Self {
             server,
             tracking,

@@ -8,7 +8,7 @@
 
 use super::link::{Link, Tracking};
 use super::upstream::Message;
-use crate::server::{Interner, NOBODY, Origin, PREFIX, PROBE, Presence, Request, Statement};
+use crate::server::{Bound, Interner, NOBODY, Origin, PREFIX, PROBE, Presence, Request, Statement};
 use crate::wire::backend::Status;
 use crate::wire::{HEADER, MAX_MESSAGE, TooLong, frontend, put_message, split_cstr};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -43,9 +43,9 @@ pub(super) fn parse(
         return parse_duplicate(link, interner, limit, message, key);
     }
     let statement = if message.is_whole() { interner.intern(tail) } else { interner.local() };
-    link.server.state.statements.names.insert(key.clone(), Arc::clone(&statement));
+    link.server.state.statements.names.insert(key.clone(), Arc::clone(&statement).into());
     let mut bytes = BytesMut::new();
-    match link.server.state.statements.presence(&statement) {
+    match link.server.state.statements.presence_for_parse(&statement) {
         Presence::Sure if is_calm(link) => {
             if !link.server.state.pending.may_take_copy_data() {
                 put_close(&mut bytes, NOBODY)?;
@@ -112,13 +112,15 @@ pub(super) fn bind(
     let mut bytes = BytesMut::new();
     let portal = split_cstr(message.body).map(|(portal, _)| portal).unwrap_or_default();
     let replaces = HEADER + portal.len() + 1 + name.len() + 1;
-    let Some(statement) = link.server.state.statements.names.get(name).cloned() else {
+    let Some(statement) = known(link, name) else {
         return hide(link, name, |out, name| put_bind_head(out, message, portal, replaces, name), replaces);
     };
     ensure(link, limit, &mut bytes, &statement)?;
     put_bind_head(&mut bytes, message, portal, replaces, &server_name(&statement))?;
-    let request = Request::BindNamed { name: Bytes::copy_from_slice(name), id: statement.id() };
-    link.server.state.sent(Origin::Client, request);
+    let name = Bytes::copy_from_slice(name);
+    let bound = Bound { portal: Bytes::copy_from_slice(portal), name: name.clone() };
+    link.server.state.sent(Origin::Client, Request::BindNamed { name, id: statement.id() });
+    link.server.state.statements.bound = Some(bound);
     Ok(Some(Rewritten { bytes, replaces }))
 }
 
@@ -126,7 +128,7 @@ pub(super) fn bind(
 pub(super) fn describe(link: &mut Link, limit: usize, name: &[u8]) -> Result<Option<Rewritten>, TooLong> {
     let mut bytes = BytesMut::new();
     let replaces = HEADER + 1 + name.len() + 1;
-    let Some(statement) = link.server.state.statements.names.get(name).cloned() else {
+    let Some(statement) = known(link, name) else {
         return hide(link, name, put_describe, replaces);
     };
     ensure(link, limit, &mut bytes, &statement)?;
@@ -134,6 +136,28 @@ pub(super) fn describe(link: &mut Link, limit: usize, name: &[u8]) -> Result<Opt
     let request = Request::DescribeNamed { name: Bytes::copy_from_slice(name), id: statement.id() };
     link.server.state.sent(Origin::Client, request);
     Ok(Some(Rewritten { bytes, replaces }))
+}
+
+/// Describe of a portal: what it tells is what the client knows of the statement behind it.
+pub(super) fn describe_portal(link: &Link, portal: &[u8]) -> Request {
+    match &link.server.state.statements.bound {
+        Some(bound) if bound.portal == portal => Request::DescribePortal(bound.name.clone()),
+        _ => Request::Describe,
+    }
+}
+
+/// Puts the statement of a client's name on the server afresh, and asks what it gives now. The answers are pgweir's.
+pub(super) fn ask(link: &mut Link, limit: usize, out: &mut BytesMut, name: &Bytes) -> Result<(), TooLong> {
+    let Some(statement) = known(link, name) else { return Ok(()) };
+    ensure(link, limit, out, &statement)?;
+    put_describe(out, &server_name(&statement))?;
+    link.server.state.sent(Origin::Pooler, Request::DescribeNamed { name: name.clone(), id: statement.id() });
+    Ok(())
+}
+
+/// What a name of the client's stands for.
+fn known(link: &Link, name: &[u8]) -> Option<Arc<Statement>> {
+    link.server.state.statements.names.get(name).map(|named| Arc::clone(&named.statement))
 }
 
 /// A name that the client never gave: the server says so. One of pgweir's own names is made one that is never there.
@@ -157,8 +181,8 @@ fn hide(
 pub(super) fn close(link: &mut Link, message: &Message<'_>, name: &[u8]) -> Result<Rewritten, TooLong> {
     let mut bytes = BytesMut::new();
     let was = link.server.state.statements.names.remove(name);
-    match was.as_ref().filter(|statement| statement.is_local()) {
-        Some(statement) => put_close(&mut bytes, &server_name(statement))?,
+    match was.as_ref().filter(|named| named.statement.is_local()) {
+        Some(named) => put_close(&mut bytes, &server_name(&named.statement))?,
         None => put_close(&mut bytes, NOBODY)?,
     }
     link.server.state.sent(Origin::Client, Request::CloseNamed { name: Bytes::copy_from_slice(name), was });

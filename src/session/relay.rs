@@ -1,6 +1,7 @@
 //! A client and its server joined: bytes go both ways in one task, without a copy and without a queue. A side that
 //! cannot be written to is not read for, so a slow reader holds back its sender, not memory.
 
+use super::again;
 use super::client::Order;
 use super::departure::{self, Departure};
 use super::link::{Farewell, Link};
@@ -87,7 +88,12 @@ impl Session {
 
     /// Moves bytes from the client to the server; tells whether it is worth another turn.
     fn push(&mut self, link: &mut Link, cx: &mut Context<'_>) -> Result<bool, Parting> {
-        upstream::forward(link, &mut self.up, &self.interner, self.limit)?;
+        if link.server.state.rerun.is_due() {
+            again::advance(link, &mut self.up, &self.interner)?;
+        }
+        if !link.server.state.rerun.is_due() {
+            upstream::forward(link, &mut self.up, &self.interner, self.limit)?;
+        }
         link.note_request(&self.client.record);
         let had_output = self.up.has_output();
         match link.server.poll_send(cx, &mut self.up) {
@@ -163,6 +169,9 @@ impl Session {
 /// Whether the pool may have the server back; an error ends the session.
 fn is_over(link: &Link, mode: PoolMode, up: &crate::net::Pipe) -> Result<bool, Parting> {
     let state = &link.server.state;
+    if state.rerun.is_due() {
+        return Ok(false);
+    }
     // Who has said goodbye sends no Sync and no COPY data any more: what needs them comes to nothing.
     if link.farewell == Farewell::Said && state.pending.needs_more() {
         return Err(Departure::Terminated.into());
@@ -224,7 +233,7 @@ impl Link {
 
     /// The server has answered something: it may owe nothing any longer.
     fn note_answer(&mut self) -> Option<Times> {
-        if !self.server.state.pending.owes_nothing() {
+        if !self.server.state.pending.owes_nothing() || self.server.state.rerun.is_due() {
             return None;
         }
         let since = self.request.take()?;

@@ -6,13 +6,14 @@ use super::link::{Farewell, Link, Rest, Tracking};
 use super::named::{self, Rewritten};
 use crate::net::{BLOCK, Pipe};
 use crate::server::{Interner, Origin, Request};
+use crate::wire::backend::Status;
 use crate::wire::frontend::{Target, bind_statement, parse_name, target};
-use crate::wire::{HEADER, Piece};
+use crate::wire::{HEADER, Piece, TooLong};
 use bytes::Bytes;
 use std::borrow::Cow;
 
 /// What becomes of a message.
-enum Verdict {
+pub(super) enum Verdict {
     /// It goes to the server, which will owe this.
     Pass(Request),
     /// It is about a named statement: other bytes go in place of its head.
@@ -70,11 +71,26 @@ pub(super) fn forward(
             return Ok(());
         }
         let (taken, size) = (HEADER + message.body.len(), message.size);
+        keep(link, &message, up.fresh());
         let verdict = judge(link, interner, &message)?;
         link.server.sending.take_head(size, taken);
         link.rest = carry_out(link, up, taken, verdict);
     }
     Ok(())
+}
+
+/// Keeps what may have to be sent again.
+fn keep(link: &mut Link, message: &Message<'_>, fresh: &[u8]) {
+    let state = &mut link.server.state;
+    if state.pending.is_settled() && state.transaction == Status::Idle && link.tracking != Tracking::Off {
+        state.rerun.begin();
+    } else if state.pending.is_settled() {
+        state.rerun.give_up();
+    }
+    match fresh.get(..message.size) {
+        Some(whole) => state.rerun.keep(message.tag, whole),
+        None => state.rerun.give_up(),
+    }
 }
 
 fn carry_out(link: &mut Link, up: &mut Pipe, taken: usize, verdict: Verdict) -> Rest {
@@ -100,7 +116,11 @@ fn carry_out(link: &mut Link, up: &mut Pipe, taken: usize, verdict: Verdict) -> 
 }
 
 /// Judges one message by its type and as much of its body as matters.
-fn judge(link: &mut Link, interner: &Interner, message: &Message<'_>) -> Result<Verdict, Departure> {
+pub(super) fn judge(
+    link: &mut Link,
+    interner: &Interner,
+    message: &Message<'_>,
+) -> Result<Verdict, Departure> {
     if let Some(rewritten) = judge_named(link, interner, message)? {
         return Ok(Verdict::Rewrite(rewritten));
     }
@@ -109,7 +129,10 @@ fn judge(link: &mut Link, interner: &Interner, message: &Message<'_>) -> Result<
         b'P' if parse_name(message.body) == Some(b"") => Request::ParseUnnamed(copy_if_small(message)),
         b'P' => Request::ParseForeign,
         b'B' => Request::Bind,
-        b'D' => Request::Describe,
+        b'D' => match target(message.body) {
+            Some(Target::Portal(portal)) => named::describe_portal(link, portal),
+            _ => Request::Describe,
+        },
         b'E' => Request::Execute,
         b'C' if target(message.body) == Some(Target::Statement(b"")) => Request::CloseUnnamed,
         b'C' => Request::Close,
@@ -143,9 +166,9 @@ fn must_wait(link: &Link, message: &Message<'_>) -> bool {
         _ => None,
     };
     name.as_deref().filter(|name| !name.is_empty()).is_some_and(|name| {
-        let statement = state.statements.names.get(name);
-        state.pending.leaves_open(name, statement.is_some())
-            || statement.is_some_and(|statement| state.statements.is_open(statement))
+        let named = state.statements.names.get(name);
+        state.pending.leaves_open(name, named.is_some())
+            || named.is_some_and(|named| state.statements.is_open(&named.statement))
     })
 }
 
@@ -181,7 +204,7 @@ fn judge_named(
         b'Q' => named::deallocate(link, message).transpose(),
         _ => None,
     };
-    rewritten.transpose().map_err(|error| departure::violation(error.to_string()))
+    rewritten.transpose().map_err(violation)
 }
 
 fn copy_if_small(message: &Message<'_>) -> Option<Bytes> {
@@ -198,6 +221,11 @@ fn copy_if_small(message: &Message<'_>) -> Option<Bytes> {
 fn is_late(link: &Link) -> bool {
     let pending = &link.server.state.pending;
     pending.owes_nothing() && !pending.awaits_sync()
+}
+
+/// What pgweir makes of a message would be too long for one.
+pub(super) fn violation(error: TooLong) -> Departure {
+    departure::violation(error.to_string())
 }
 
 /// A message type that no client sends at this point. The text is PostgreSQL's.

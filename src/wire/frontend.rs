@@ -63,7 +63,7 @@ pub enum Target<'a> {
     /// A prepared statement.
     Statement(&'a [u8]),
     /// A portal.
-    Portal,
+    Portal(&'a [u8]),
 }
 
 /// The target of a Describe or a Close, as far as its body is here.
@@ -71,7 +71,7 @@ pub enum Target<'a> {
 pub fn target(body: &[u8]) -> Option<Target<'_>> {
     match body.split_first()? {
         (b'S', name) => split_cstr(name).map(|(name, _)| Target::Statement(name)),
-        _ => Some(Target::Portal),
+        (_, name) => split_cstr(name).map(|(name, _)| Target::Portal(name)),
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(bind_statement(b"p\0s1\0"), Some(&b"s1"[..]));
         assert_eq!(bind_statement(b"p\0s1"), None);
         assert_eq!(target(b"Ss1\0"), Some(Target::Statement(b"s1")));
-        assert_eq!(target(b"Ps1\0"), Some(Target::Portal));
+        assert_eq!(target(b"Ps1\0"), Some(Target::Portal(b"s1")));
         assert_eq!(target(b""), None);
     }
 }

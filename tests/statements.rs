@@ -1,0 +1,252 @@
+//! Prepared statements that survive what happens behind their client's back: another server, DDL, a DEALLOCATE that
+//! nobody saw. These tests run on every supported PostgreSQL major.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+mod common;
+
+use common::frontend::{bind, close, describe, execute, flush, parse, query, sync};
+use common::look::error_of;
+use common::raw::tags;
+use common::{Pgweir, PgweirBuilder, Postgres, Raw};
+use tokio_postgres::Client;
+
+const STALE: &str = "cached plan must not change result type";
+
+/// A database of its own with the table `t` of one row, a direct connection to it, and a pooler before it.
+struct Scene {
+    database: String,
+    direct: Client,
+    pooler: Pgweir,
+}
+
+impl Scene {
+    async fn set(servers: u32) -> Self {
+        Self::set_with(servers, |builder| builder).await
+    }
+
+    async fn set_with(servers: u32, configure: impl FnOnce(PgweirBuilder) -> PgweirBuilder) -> Self {
+        let postgres = Postgres::shared();
+        let database = postgres.fresh_database().await;
+        let direct = postgres.connect("postgres", &database).await;
+        direct
+            .batch_execute("SET lock_timeout TO '10s'; CREATE TABLE t (a int); INSERT INTO t VALUES (1); GRANT ALL ON t TO weir")
+            .await
+            .unwrap();
+        let pooler = configure(Pgweir::builder(postgres).pool_size(servers)).start();
+        Self { database, direct, pooler }
+    }
+
+    async fn client(&self) -> Raw {
+        self.pooler.raw_as("weir", &self.database).await
+    }
+
+    /// DDL that pgweir does not see.
+    async fn alter(&self, what: &str) {
+        self.direct.batch_execute(&format!("ALTER TABLE t {what}")).await.unwrap();
+    }
+}
+
+/// A client that has prepared `s` as a look at the whole table, without asking what comes.
+async fn prepared(scene: &Scene) -> Raw {
+    let mut client = scene.client().await;
+    let batch = [parse("s", "SELECT * FROM t", &[]), bind("", "s", &[]), execute("", 0), sync()].concat();
+    client.write(&batch).await;
+    client.expect("1 2 D C Z").await;
+    client
+}
+
+/// What libpq sends for a prepared statement: it asks each time what comes.
+fn run_asking(name: &str) -> Vec<u8> {
+    [bind("", name, &[]), describe('P', ""), execute("", 0), sync()].concat()
+}
+
+fn run(name: &str) -> Vec<u8> {
+    [bind("", name, &[]), execute("", 0), sync()].concat()
+}
+
+#[tokio::test]
+async fn a_changed_result_is_prepared_afresh_unseen() {
+    let scene = Scene::set(1).await;
+    let mut client = prepared(&scene).await;
+    scene.alter("ADD b text DEFAULT 'new'").await;
+    client.write(&run_asking("s")).await;
+    let answer = client.expect("2 T D C Z").await;
+    assert_eq!(answer[2].columns(), [Some("1".to_owned()), Some("new".to_owned())]);
+    // And so for the other clients: it was refreshed for all.
+    scene.alter("DROP b").await;
+    let mut other = prepared(&scene).await;
+    other.write(&run_asking("s")).await;
+    other.expect("2 T D C Z").await;
+}
+
+#[tokio::test]
+async fn a_batch_that_begins_with_parse_is_run_again_too() {
+    let scene = Scene::set(1).await;
+    let _holder = prepared(&scene).await;
+    scene.alter("ADD b text").await;
+    // The statement is there for the pooler, so nothing but the Bind shows that its plan is outdated.
+    let mut client = scene.client().await;
+    let batch = [parse("mine", "SELECT * FROM t", &[]), run_asking("mine")].concat();
+    client.write(&batch).await;
+    client.expect("1 2 T D C Z").await;
+}
+
+#[tokio::test]
+async fn a_describe_is_run_again_behind_a_flush() {
+    let scene = Scene::set(1).await;
+    let mut holder = prepared(&scene).await;
+    scene.alter("ADD b text").await;
+    let mut client = scene.client().await;
+    client.write(&[parse("mine", "SELECT * FROM t", &[]), describe('S', "mine"), flush()].concat()).await;
+    let answer = [client.read().await, client.read().await, client.read().await];
+    assert_eq!(tags(&answer), "1 t T");
+    client.write(&run("mine")).await;
+    client.expect("2 D C Z").await;
+    holder.write(&run_asking("s")).await;
+    holder.expect("2 T D C Z").await;
+}
+
+/// On a direct connection too: what was described no longer holds, and nothing says that the client would notice.
+#[tokio::test]
+async fn who_was_told_other_columns_and_does_not_ask_again_gets_the_error() {
+    let scene = Scene::set(1).await;
+    let mut client = scene.client().await;
+    client.write(&[parse("s", "SELECT * FROM t", &[]), describe('S', "s"), sync()].concat()).await;
+    client.expect("1 t T Z").await;
+    scene.alter("ADD b text").await;
+    client.write(&run("s")).await;
+    let answer = client.expect("E Z").await;
+    assert_eq!((error_of(&answer).field('C'), error_of(&answer).field('M')), ("0A000".into(), STALE.into()));
+    assert_eq!(answer[1].status(), 'I');
+    // Back to what it was told.
+    scene.alter("DROP b").await;
+    client.write(&run("s")).await;
+    client.expect("2 D C Z").await;
+}
+
+#[tokio::test]
+async fn who_was_told_the_new_columns_meets_no_stale_plan() {
+    let scene = Scene::set(2).await;
+    // The statement on both servers.
+    let mut holders = Vec::new();
+    for _ in 0..2 {
+        let mut holder = prepared(&scene).await;
+        holder.query("BEGIN").await;
+        holder.write(&run("s")).await;
+        holder.expect("2 D C Z").await;
+        holders.push(holder);
+    }
+    for holder in &mut holders {
+        holder.query("COMMIT").await;
+    }
+    scene.alter("ADD b text").await;
+    // One server is asked, and refreshed; the other one is not.
+    let mut client = scene.client().await;
+    client.write(&[parse("s", "SELECT * FROM t", &[]), describe('S', "s"), sync()].concat()).await;
+    client.expect("1 t T Z").await;
+    let mut blocker = scene.client().await;
+    blocker.query("BEGIN").await;
+    client.write(&run("s")).await;
+    client.expect("2 D C Z").await;
+    blocker.query("COMMIT").await;
+}
+
+#[tokio::test]
+async fn in_a_transaction_the_error_is_the_clients_and_comes_once() {
+    let scene = Scene::set(1).await;
+    let mut client = prepared(&scene).await;
+    let mut other = prepared(&scene).await;
+    scene.alter("ADD b text").await;
+    client.query("BEGIN").await;
+    client.write(&run_asking("s")).await;
+    let answer = client.expect("E Z").await;
+    assert_eq!(error_of(&answer).field('M'), STALE);
+    assert_eq!(answer[1].status(), 'E');
+    client.query("ROLLBACK").await;
+    other.query("BEGIN").await;
+    other.write(&run_asking("s")).await;
+    other.expect("2 T D C Z").await;
+}
+
+#[tokio::test]
+async fn an_error_on_one_server_refreshes_the_others() {
+    let scene = Scene::set(2).await;
+    let (mut one, mut two) = (prepared(&scene).await, prepared(&scene).await);
+    for client in [&mut one, &mut two] {
+        client.query("BEGIN").await;
+        client.write(&run("s")).await;
+        client.expect("2 D C Z").await;
+    }
+    for client in [&mut one, &mut two] {
+        client.query("COMMIT").await;
+    }
+    scene.alter("ADD b text").await;
+    one.query("BEGIN").await;
+    two.query("BEGIN").await;
+    one.write(&run_asking("s")).await;
+    assert_eq!(error_of(&one.expect("E Z").await).field('M'), STALE);
+    // Its own server still has the old plan, but it is known to be outdated.
+    two.write(&run_asking("s")).await;
+    two.expect("2 T D C Z").await;
+}
+
+#[tokio::test]
+async fn ddl_that_was_seen_refreshes_all_servers_before_their_next_use() {
+    let scene = Scene::set(2).await;
+    scene.direct.batch_execute("ALTER TABLE t OWNER TO weir").await.unwrap();
+    let (mut one, mut two) = (prepared(&scene).await, prepared(&scene).await);
+    for client in [&mut one, &mut two] {
+        client.query("BEGIN").await;
+        client.write(&run("s")).await;
+        client.expect("2 D C Z").await;
+    }
+    for client in [&mut one, &mut two] {
+        client.query("COMMIT").await;
+    }
+    one.query("ALTER TABLE t ADD b text").await;
+    for client in [&mut one, &mut two] {
+        client.query("BEGIN").await;
+    }
+    for client in [&mut one, &mut two] {
+        client.write(&run_asking("s")).await;
+        client.expect("2 T D C Z").await;
+    }
+}
+
+#[tokio::test]
+async fn a_statement_that_something_dropped_is_prepared_again_unseen() {
+    let scene = Scene::set(1).await;
+    let mut client = prepared(&scene).await;
+    let mut other = scene.client().await;
+    other.query("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$").await;
+    client.write(&run_asking("s")).await;
+    client.expect("2 T D C Z").await;
+}
+
+#[tokio::test]
+async fn a_batch_that_has_begun_to_answer_keeps_its_error() {
+    let scene = Scene::set(1).await;
+    let mut client = prepared(&scene).await;
+    scene.alter("ADD b text").await;
+    let first = [parse("", "SELECT 7", &[]), bind("", "", &[]), execute("", 0)].concat();
+    client.write(&[first, run_asking("s")].concat()).await;
+    let answer = client.expect("1 2 D C E Z").await;
+    assert_eq!(error_of(&answer).field('M'), STALE);
+    client.write(&run_asking("s")).await;
+    client.expect("2 T D C Z").await;
+}
+
+#[tokio::test]
+async fn an_error_of_the_clients_own_is_its_own() {
+    let scene = Scene::set(1).await;
+    let mut client = prepared(&scene).await;
+    client.write(&run_asking("unknown")).await;
+    assert_eq!(error_of(&client.expect("E Z").await).field('C'), "26000");
+    client.write(&[parse("s", "SELECT 1", &[]), sync()].concat()).await;
+    assert_eq!(error_of(&client.expect("E Z").await).field('C'), "42P05");
+    scene.direct.batch_execute("DROP TABLE t").await.unwrap();
+    client.write(&run_asking("s")).await;
+    assert_eq!(error_of(&client.expect("E Z").await).field('C'), "42P01");
+    client.write(&[close('S', "s"), query("SELECT 1")].concat()).await;
+    client.expect("3 T D C Z").await;
+}
