@@ -1,6 +1,7 @@
 //! The client's messages on their way to its server: judged by type and by the few names that matter, and passed on in
 //! the block they were read into.
 
+use super::admission::{self, Limit};
 use super::departure::{self, Departure};
 use super::link::{Farewell, Link, Rest, Tracking};
 use super::named::{self, Rewritten};
@@ -8,7 +9,7 @@ use crate::net::{BLOCK, Pipe};
 use crate::server::{Interner, Origin, Request, is_kept};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{Target, bind_statement, parse_name, target};
-use crate::wire::{HEADER, Piece, TooLong};
+use crate::wire::{HEADER, Piece, TooLong, split_cstr};
 use bytes::Bytes;
 
 /// The longest length word that PostgreSQL takes in a message that needs no room (`PQ_SMALL_MESSAGE_LIMIT`).
@@ -38,6 +39,11 @@ impl Message<'_> {
     /// Whether all of it is here.
     pub(super) fn is_whole(&self) -> bool {
         HEADER + self.body.len() == self.size
+    }
+
+    /// Whether it is a Bind whose portal has a name that leaves no room for the statement's.
+    fn hides_its_statement(&self) -> bool {
+        !self.is_whole() && split_cstr(self.body).is_none()
     }
 
     /// Whether PostgreSQL would end the session for its length alone. It would do so without a word, and nobody else
@@ -209,6 +215,9 @@ fn judge_named(
     let rewritten = match (message.tag, statement_name(message)) {
         (b'P', Some(name)) => Some(named::parse(link, interner, limit, message, name)),
         (b'B', Some(name)) => named::bind(link, limit, message, name).transpose(),
+        (b'B', None) if message.hides_its_statement() => {
+            Some(admission::refuse(link, message, Limit::PortalName))
+        }
         (b'D', Some(name)) => named::describe(link, limit, name).transpose(),
         (b'C', Some(name)) => Some(named::close(link, message, name)),
         (b'Q', _) => named::deallocate(link, message).transpose(),
