@@ -160,6 +160,29 @@ async fn replies_to_programs_of_old() {
             ],
             vec![sync(), bind("", "s1", &[Some("1")]), sync()],
         ],
+        // A COPY names the type of a message that it does not take.
+        vec![
+            vec![query("BEGIN"), parse("s1", "SELECT 1", &[]), sync()],
+            vec![
+                parse("", "COPY u FROM STDIN", &[]),
+                bind("", "", &[]),
+                execute("", 0),
+                parse("s2", "SELECT 1", &[]),
+            ],
+        ],
+        vec![vec![parse("s1", "SELECT 1", &[]), sync()], copy(), vec![parse("s2", "SELECT 1", &[]), sync()]],
+        vec![vec![parse("s1", "SELECT 1", &[]), sync()], copy(), vec![parse("s1", "SELECT 1", &[]), sync()]],
+        vec![vec![query("COPY u FROM STDIN")], vec![parse("s1", "SELECT 'one of its own'", &[]), sync()]],
+        // A name that is taken, where nothing but ROLLBACK is taken.
+        vec![
+            vec![parse("s1", "SELECT 1", &[]), sync()],
+            vec![query("BEGIN")],
+            vec![query("DISCARD ALL")],
+            vec![parse("s1", "ROLLBACK", &[]), sync()],
+            vec![parse("s1", "SELECT 1", &[]), sync()],
+            vec![query("ROLLBACK"), parse("s1", "SELECT nothing", &[]), sync()],
+            vec![parse("s1", "SELECT 2", &[]), sync(), bind("", "s1", &[]), execute("", 0), sync()],
+        ],
     ];
     let arena = Arena::open().await;
     for turns in programs {

@@ -199,6 +199,12 @@ impl Interner {
         }
     }
 
+    /// The statement with this tail, if anybody uses it.
+    #[must_use]
+    pub fn find(&self, tail: &[u8]) -> Option<Arc<Statement>> {
+        lock(&self.table).find(tail)
+    }
+
     /// A statement that is shared with nobody and kept nowhere.
     #[must_use]
     pub fn local(&self) -> Arc<Statement> {

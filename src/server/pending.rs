@@ -290,6 +290,13 @@ impl Pending {
         self.copy == Some(CopyIn::Open)
     }
 
+    /// Whether the next message of a batch may be one that a COPY finds among its data: the server takes them, or an
+    /// Execute is under way that may be a COPY.
+    #[must_use]
+    pub fn may_take_copy_data(&self) -> bool {
+        self.takes_copy_data() || self.queue.iter().any(|(_, request)| *request == Request::Execute)
+    }
+
     /// Whether messages wait for a Sync of their client.
     #[must_use]
     pub fn awaits_sync(&self) -> bool {

@@ -21,6 +21,9 @@ const GONE: &str = "pgweir_gone";
 /// Statements that are closed for one that comes, at most.
 const AT_A_TIME: usize = 8;
 
+/// What a Parse without SQL and types says behind the name.
+const EMPTY: &[u8] = b"\0\0\0";
+
 /// Bytes that go out in place of the head of a message; what is under way was noted already.
 pub(super) struct Rewritten {
     pub(super) bytes: BytesMut,
@@ -40,8 +43,8 @@ pub(super) fn parse(
     traffic.count(|t| &t.client_parses);
     let tail = &message.body[name.len() + 1..];
     let key = Bytes::copy_from_slice(name);
-    if let Some(existing) = known(link, name) {
-        return parse_duplicate(link, limit, message, existing, key);
+    if link.server.state.statements.names.contains_key(name) {
+        return parse_duplicate(link, interner, limit, message, key);
     }
     let statement = match admission::admit(link, interner, message, name) {
         Ok(statement) => statement,
@@ -50,21 +53,17 @@ pub(super) fn parse(
     link.server.state.statements.names.insert(key.clone(), Arc::clone(&statement).into());
     let mut bytes = BytesMut::new();
     match link.server.state.statements.presence_for_parse(&statement) {
-        Presence::Sure if is_calm(link) => {
+        Presence::Sure if is_calm(link) && !link.server.state.pending.may_take_copy_data() => {
             put_close(&mut bytes, NOBODY)?;
             link.server.state.sent(Origin::Client, Request::ParseKnown(key));
             link.server.pool().traffic.count(|t| &t.parses_saved);
             return Ok(Rewritten { bytes, replaces: message.size });
         }
-        Presence::Sure | Presence::Coming => {
-            put_parse(&mut bytes, PROBE, tail)?;
-            link.server.state.sent(Origin::Client, Request::ParseProbe(key));
-            put_close(&mut bytes, PROBE)?;
-            link.server.state.sent(Origin::Pooler, Request::Close);
-            return Ok(Rewritten { bytes, replaces: message.size });
-        }
+        // A COPY refuses either, and shows which of the two it was.
+        Presence::Sure if is_calm(link) => return probe(link, message, bytes, EMPTY, key),
+        presence if is_probed(link, presence, &statement) => return probe(link, message, bytes, tail, key),
         Presence::Doubtful => renew(link, &mut bytes, &statement)?,
-        Presence::Absent => make_room(link, limit, &mut bytes)?,
+        _ => make_room(link, limit, &mut bytes)?,
     }
     link.server.pool().traffic.count(|t| &t.server_parses);
     statement.usage.parsed();
@@ -76,19 +75,36 @@ pub(super) fn parse(
     Ok(Rewritten { bytes, replaces })
 }
 
-/// Parse of a name that the client has given before: the server is to refuse it, after it has looked at the SQL.
+/// Parse of a statement that need not be made: it is made under another name, and closed again.
+fn probe(
+    link: &mut Link,
+    message: &Message<'_>,
+    mut bytes: BytesMut,
+    tail: &[u8],
+    key: Bytes,
+) -> Result<Rewritten, TooLong> {
+    put_parse(&mut bytes, PROBE, tail)?;
+    link.server.state.sent(Origin::Client, Request::ParseProbe(key));
+    put_close(&mut bytes, PROBE)?;
+    link.server.state.sent(Origin::Pooler, Request::Close);
+    Ok(Rewritten { bytes, replaces: message.size })
+}
+
+/// Parse of a name that the client has given before: the server is to refuse it, after it has looked at the SQL. It finds
+/// the name of a statement without SQL taken, since that is one that can be made in a failed transaction too.
 fn parse_duplicate(
     link: &mut Link,
+    interner: &Interner,
     limit: usize,
     message: &Message<'_>,
-    existing: Arc<Statement>,
     key: Bytes,
 ) -> Result<Rewritten, TooLong> {
     let mut bytes = BytesMut::new();
-    ensure(link, limit, &mut bytes, &existing)?;
-    let replaces = put_parse_head(&mut bytes, &existing, message, &key)?;
+    let taken = interner.intern(EMPTY);
+    ensure(link, limit, &mut bytes, &taken)?;
+    let replaces = put_parse_head(&mut bytes, &taken, message, &key)?;
     // Should it succeed against all that is known, the next use of the statement makes it afresh.
-    link.server.state.sent(Origin::Client, Request::ParseRefused { name: key, id: existing.id() });
+    link.server.state.sent(Origin::Client, Request::ParseRefused { name: key, id: taken.id() });
     Ok(Rewritten { bytes, replaces })
 }
 
@@ -106,7 +122,7 @@ pub(super) fn bind(
     let Some(statement) = known(link, name) else {
         return hide(link, name, |out, name| put_bind_head(out, message, portal, replaces, name), replaces);
     };
-    ensure(link, limit, &mut bytes, &statement)?;
+    ensure_for_use(link, limit, &mut bytes, &statement)?;
     statement.usage.bound();
     put_bind_head(&mut bytes, message, portal, replaces, &server_name(&statement))?;
     let name = Bytes::copy_from_slice(name);
@@ -123,7 +139,7 @@ pub(super) fn describe(link: &mut Link, limit: usize, name: &[u8]) -> Result<Opt
     let Some(statement) = known(link, name) else {
         return hide(link, name, put_describe, replaces);
     };
-    ensure(link, limit, &mut bytes, &statement)?;
+    ensure_for_use(link, limit, &mut bytes, &statement)?;
     put_describe(&mut bytes, &server_name(&statement))?;
     let request = Request::DescribeNamed { name: Bytes::copy_from_slice(name), id: statement.id() };
     link.server.state.sent(Origin::Client, request);
@@ -228,32 +244,44 @@ fn deallocated_name(message: &Message<'_>) -> Option<Vec<u8>> {
     (plain && !name.eq_ignore_ascii_case("ALL")).then(|| name.to_ascii_lowercase().into_bytes())
 }
 
-/// Sees to it that the next message finds a statement on the server.
-fn ensure(
+/// Sees to it that a use of a statement by its client finds it on the server, and counts whether it was there.
+fn ensure_for_use(
     link: &mut Link,
     limit: usize,
     out: &mut BytesMut,
     statement: &Arc<Statement>,
 ) -> Result<(), TooLong> {
+    let was_there = ensure(link, limit, out, statement)?;
+    let traffic = &link.server.pool().traffic;
+    traffic.count(|t| if was_there { &t.prepared_hits } else { &t.prepared_misses });
+    Ok(())
+}
+
+/// Sees to it that the next message finds a statement on the server. Tells whether it was there.
+fn ensure(
+    link: &mut Link,
+    limit: usize,
+    out: &mut BytesMut,
+    statement: &Arc<Statement>,
+) -> Result<bool, TooLong> {
     if statement.is_local() {
-        return Ok(()); // it is where it was parsed, and so is the client
+        return Ok(true); // it is where it was parsed, and so is the client
+    }
+    if link.server.state.pending.takes_copy_data() {
+        return Ok(true); // the server refuses any message but COPY data, and names the type of the first
     }
     match link.server.state.statements.presence(statement) {
-        Presence::Sure | Presence::Coming => {
-            link.server.pool().traffic.count(|t| &t.prepared_hits);
-            return Ok(());
-        }
+        Presence::Sure | Presence::Coming => return Ok(true),
         Presence::Doubtful => renew(link, out, statement)?,
         Presence::Absent => make_room(link, limit, out)?,
     }
     link.server.pool().traffic.count(|t| &t.server_parses);
-    link.server.pool().traffic.count(|t| &t.prepared_misses);
     statement.usage.parsed();
     put_parse(out, &server_name(statement), statement.tail())?;
     link.server.state.statements.comes(statement);
     let request = Request::ParseNamed { name: None, statement: Arc::clone(statement) };
     link.server.state.sent(Origin::Pooler, request);
-    Ok(())
+    Ok(false)
 }
 
 /// A batch may have brought more than there may be, so for one that comes several may go.
@@ -285,6 +313,13 @@ pub(super) fn evict(link: &mut Link, out: &mut BytesMut, statement: &Statement) 
 fn is_calm(link: &Link) -> bool {
     let state = &link.server.state;
     state.transaction != Status::Failed && state.pending.is_in_first_batch()
+}
+
+/// Whether a Parse makes no statement that stays: the server holds it, or takes COPY data, and what it refuses then must
+/// be a Parse.
+fn is_probed(link: &Link, presence: Presence, statement: &Statement) -> bool {
+    let is_there = matches!(presence, Presence::Sure | Presence::Coming);
+    is_there || (link.server.state.pending.takes_copy_data() && !statement.is_local())
 }
 
 fn server_name(statement: &Statement) -> BytesMut {

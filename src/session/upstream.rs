@@ -11,6 +11,7 @@ use crate::wire::backend::Status;
 use crate::wire::frontend::{Target, bind_statement, parse_name, target};
 use crate::wire::{HEADER, Piece, TooLong, split_cstr};
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// The longest length word that PostgreSQL takes in a message that needs no room (`PQ_SMALL_MESSAGE_LIMIT`).
 const SMALL: usize = 10_000;
@@ -81,7 +82,7 @@ pub(super) fn forward(
             Piece::Head { tag, body, size } => Message { tag, body, size },
             Piece::Whole { tag, body } => Message { tag, body, size: HEADER + body.len() },
         };
-        if must_wait(link, &message) {
+        if must_wait(link, interner, &message) {
             return Ok(());
         }
         let (taken, size) = (HEADER + message.body.len(), message.size);
@@ -172,16 +173,17 @@ pub(super) fn judge(
 
 /// Whether a message is about a name of which only answers that are still to come tell what it stands for: one that an
 /// earlier batch gives or takes away, if it does not fail.
-fn must_wait(link: &Link, message: &Message<'_>) -> bool {
+fn must_wait(link: &Link, interner: &Interner, message: &Message<'_>) -> bool {
     let state = &link.server.state;
     if link.tracking == Tracking::Off || state.pending.is_in_first_batch() {
         return false;
     }
-    statement_name(message).is_some_and(|name| {
-        let named = state.statements.names.get(name);
-        state.pending.leaves_open(name)
-            || named.is_some_and(|named| state.statements.is_open(&named.statement))
-    })
+    let Some(name) = statement_name(message) else { return false };
+    let statement = match message.tag {
+        b'P' => message.body.get(name.len() + 1..).and_then(|tail| interner.find(tail)),
+        _ => state.statements.names.get(name).map(|named| Arc::clone(&named.statement)),
+    };
+    state.pending.leaves_open(name) || statement.is_some_and(|statement| state.statements.is_open(&statement))
 }
 
 /// The name of the statement that a message is about, if it has one that is kept. A Describe or a Close that does not

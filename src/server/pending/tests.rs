@@ -113,6 +113,15 @@ fn a_sync_in_a_copy_that_fails_leaves_nothing_certain() {
 }
 
 #[test]
+fn an_execute_may_be_a_copy_until_it_is_answered() {
+    assert!(after("PBE:12").may_take_copy_data());
+    assert!(after("PBE:12G d").may_take_copy_data());
+    assert!(!after("PBE:12G dc:C").may_take_copy_data());
+    assert!(!after("PBEPB:12C1").may_take_copy_data());
+    assert!(!after("PB").may_take_copy_data());
+}
+
+#[test]
 fn late_copy_data_owes_nothing() {
     settles("Qdc:EZ");
     settles("Q:G d:EZ ddc");
