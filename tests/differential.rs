@@ -1,11 +1,23 @@
 //! Whatever a client sends, it gets the same bytes through the pooler as from PostgreSQL itself.
 //!
-//! Programs of messages are generated, played on both, and compared, while a rival runs transactions of its own on
-//! the pooler's only server, so that it changes hands at every chance. `PGWEIR_DIFF_MESSAGES` makes the run longer,
-//! `PGWEIR_DIFF_SEED` starts it elsewhere.
+//! Programs of messages are generated, played on both, and compared, while rivals run transactions of their own on the
+//! pooler's only server, or on its two, so that these change hands at every chance.
+//!
+//! | variable | |
+//! |---|---|
+//! | `PGWEIR_DIFF_MESSAGES` | how many messages |
+//! | `PGWEIR_DIFF_SEED` | the first program |
+//! | `PGWEIR_DIFF_REPEAT` | how often each program is played; 1 |
+//! | `PGWEIR_DIFF_SERVERS` | servers of a pool; unset, both 1 and 2 are played |
+//! | `PGWEIR_DIFF_STATEMENTS` | `max_prepared_statements`; unset, both many and few are played |
+//! | `PGWEIR_DIFF_MIXED` | set, names are given both by Parse and by PREPARE, which differs: see `docs/transaction-mode.md` |
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub, reason = "a test may")]
 
+#[path = "differential/arena.rs"]
+mod arena;
 mod common;
+#[path = "differential/dice.rs"]
+mod dice;
 #[path = "differential/generate.rs"]
 mod generate;
 #[path = "differential/play.rs"]
@@ -14,113 +26,130 @@ mod play;
 mod program;
 #[path = "differential/rival.rs"]
 mod rival;
+#[path = "differential/sql.rs"]
+mod sql;
 
-use std::fmt::Write as _;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
-use common::{Pgweir, Postgres, patiently};
-use generate::Names;
-use play::{Heard, directly, through_pooler};
+use arena::{Arena, Terms};
+use generate::Kind;
 use program::Program;
-use rival::Usurper;
-use tokio::time::Instant;
-use tokio_postgres::Client;
-
-/// How long a failing program is made shorter.
-const SHRINKING: Duration = Duration::from_secs(60);
 
 /// Failing programs after which the run ends.
-const FAILURES: u64 = 3;
+const FAILURES: usize = 3;
 
-struct Arena {
-    pooler: Pgweir,
-    database: String,
-    keeper: Client,
-    rival: Usurper,
+/// What the arenas of one run share.
+struct Run {
+    first: u64,
+    /// How often each program is played.
+    repeat: u64,
+    next: AtomicU64,
+    messages: AtomicU64,
+    wanted: u64,
+    failures: Mutex<Vec<String>>,
 }
 
-impl Arena {
-    async fn open() -> Self {
-        let postgres = Postgres::shared();
-        let database = postgres.fresh_database().await;
-        let keeper = postgres.connect("postgres", &database).await;
-        let sql = "SET lock_timeout TO '10s'; CREATE TABLE t (a int PRIMARY KEY, b text); CREATE TABLE u (a int); \
-                   GRANT ALL ON t, u TO weir_trust";
-        keeper.batch_execute(sql).await.unwrap();
-        let pooler = Pgweir::builder(postgres)
-            .pool_size(1)
-            .setting("auth_type", "trust")
-            .setting("log_connections", 0)
-            .setting("log_disconnections", 0)
-            .start();
-        let rival = Usurper::start(pooler.port(), &database).await;
-        Self { pooler, database, keeper, rival }
+impl Run {
+    /// The next program, as long as there is one.
+    fn program(&self) -> Option<(u64, Program)> {
+        let is_over = self.messages.load(Ordering::Relaxed) >= self.wanted
+            || self.failures.lock().unwrap().len() >= FAILURES;
+        if is_over {
+            return None;
+        }
+        let seed = self.first + self.next.fetch_add(1, Ordering::Relaxed) / self.repeat;
+        let program = generate::program(seed, kind(seed));
+        self.messages.fetch_add(u64::try_from(program.messages()).unwrap(), Ordering::Relaxed);
+        Some((seed, program))
     }
 
-    /// Plays it on both. What a client left locked would show here: the tables cannot be emptied.
-    async fn compare(&self, program: &Program) -> (Heard, Heard) {
-        self.reset().await;
-        let direct = directly(Postgres::shared().port(), &self.database, program).await;
-        self.reset().await;
-        let pooled = through_pooler(self.pooler.port(), &self.database, program, &direct).await;
-        (direct, pooled)
-    }
-
-    async fn reset(&self) {
-        let sql = "TRUNCATE t, u; INSERT INTO t SELECT g, 'row ' || g FROM generate_series(1, 5) g";
-        patiently("reset of the tables", self.keeper.batch_execute(sql)).await.unwrap();
-    }
-
-    /// The shortest program found that still fails, by leaving out one step after the other.
-    async fn shrink(&self, program: Program) -> Program {
-        let deadline = Instant::now() + SHRINKING;
-        let mut shortest = program;
-        let mut at = 0;
-        while at < shortest.steps.len() && Instant::now() < deadline {
-            let shorter = shortest.without(at);
-            let (direct, pooled) = self.compare(&shorter).await;
-            if direct.matches(&pooled) {
-                at += 1;
-            } else {
-                shortest = shorter;
+    /// Plays programs in one arena until there are no more. Tells the turns of its rivals.
+    async fn play(&self, terms: Terms) -> u64 {
+        let mut arena = Arena::open(terms).await;
+        let (mut programs, how) =
+            (0, format!("PGWEIR_DIFF_SERVERS={} PGWEIR_DIFF_STATEMENTS={}", terms.servers, terms.statements));
+        while let Some((seed, program)) = self.program() {
+            programs += 1;
+            let (direct, pooled) = arena.compare(&program).await;
+            if let Some(complaint) = arena.complaint() {
+                let text =
+                    format!("{how} PGWEIR_DIFF_SEED={seed}: a rival got {complaint} beside\n{program}");
+                self.failures.lock().unwrap().push(text);
+                break;
+            }
+            if !direct.matches(&pooled) {
+                let first = direct.difference(&pooled);
+                let shortest = arena.shrink(program).await;
+                let (direct, pooled) = arena.compare(&shortest).await;
+                let text = format!(
+                    "{how} PGWEIR_DIFF_SEED={seed}\n at first\n{first} then\n{shortest}{}",
+                    direct.difference(&pooled)
+                );
+                println!("{text}");
+                self.failures.lock().unwrap().push(text);
             }
         }
-        shortest
+        assert!(
+            arena.turns() >= programs,
+            "{} turns of the rivals beside {programs} programs",
+            arena.turns()
+        );
+        arena.turns()
     }
 }
 
-fn number(variable: &str, default: u64) -> u64 {
-    std::env::var(variable).map_or(default, |text| text.parse().unwrap())
+/// What the program of a seed may be made of.
+fn kind(seed: u64) -> Kind {
+    match seed % 8 {
+        _ if std::env::var_os("PGWEIR_DIFF_MIXED").is_some() => Kind::Mixed,
+        0 | 2 | 4 | 5 => Kind::Named,
+        6 if std::env::var_os("PGWEIR_DIFF_DEFINING").is_some() => Kind::Defining,
+        6 => Kind::Named,
+        _ => Kind::Unnamed,
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap())
+}
+
+/// The poolers of a run.
+fn all_terms() -> Vec<Terms> {
+    let choices = |variable, all: [u32; 2]| {
+        number(variable).map_or(all.to_vec(), |one| vec![u32::try_from(one).unwrap()])
+    };
+    let servers = choices("PGWEIR_DIFF_SERVERS", [1, 2]);
+    let statements = choices("PGWEIR_DIFF_STATEMENTS", [200, 4]);
+    let pairs = servers
+        .iter()
+        .flat_map(|&servers| statements.iter().map(move |&statements| Terms { servers, statements }));
+    pairs.collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replies_are_those_of_postgresql() {
-    let arena = Arena::open().await;
-    let (first, wanted) = (number("PGWEIR_DIFF_SEED", 1), number("PGWEIR_DIFF_MESSAGES", 5000));
-    let mut failures = String::new();
-    let (mut seed, mut messages, mut failed) = (first, 0, 0);
-    while messages < wanted && failed < FAILURES {
-        let names = if seed % 2 == 0 { Names::Some } else { Names::None };
-        let program = generate::program(seed, names);
-        messages += u64::try_from(program.messages()).unwrap();
-        let (direct, pooled) = arena.compare(&program).await;
-        if let Some(complaint) = arena.rival.complaint() {
-            let program = generate::program(seed, names);
-            panic!("PGWEIR_DIFF_SEED={seed}: the rival got {complaint} beside\n{program}");
-        }
-        if !direct.matches(&pooled) {
-            failed += 1;
-            let shortest = arena.shrink(program).await;
-            let (direct, pooled) = arena.compare(&shortest).await;
-            writeln!(failures, "PGWEIR_DIFF_SEED={seed}\n{shortest} PostgreSQL:\n{direct} pgweir:\n{pooled}")
-                .unwrap();
-        }
-        seed += 1;
+    let first = number("PGWEIR_DIFF_SEED").unwrap_or(1);
+    let run = Arc::new(Run {
+        first,
+        repeat: number("PGWEIR_DIFF_REPEAT").unwrap_or(1),
+        next: 0.into(),
+        messages: 0.into(),
+        wanted: number("PGWEIR_DIFF_MESSAGES").unwrap_or(20_000),
+        failures: Mutex::default(),
+    });
+    let plays = all_terms().into_iter().map(|terms| {
+        let run = Arc::clone(&run);
+        tokio::spawn(async move { run.play(terms).await })
+    });
+    let mut turns = 0;
+    for play in plays.collect::<Vec<_>>() {
+        turns += play.await.unwrap();
     }
+    let failures = run.failures.lock().unwrap().join("\n");
     assert!(failures.is_empty(), "{failures}");
-    let turns = arena.rival.stop().await;
-    assert!(turns > seed - first, "{turns} turns of the rival");
-    println!("{messages} messages in {} programs, {turns} turns of the rival", seed - first);
+    let (messages, programs) = (run.messages.load(Ordering::Relaxed), run.next.load(Ordering::Relaxed));
+    println!("{messages} messages in {programs} programs, {turns} turns of the rivals");
 }
 
 /// Programs that have gone wrong once.
@@ -184,15 +213,14 @@ async fn replies_to_programs_of_old() {
             vec![parse("s1", "SELECT 2", &[]), sync(), bind("", "s1", &[]), execute("", 0), sync()],
         ],
     ];
-    let arena = Arena::open().await;
+    let mut arena = Arena::open(Terms { servers: 1, statements: 200 }).await;
     for turns in programs {
         let with_waits = turns.into_iter().flat_map(|turn| {
             turn.into_iter().map(program::Step::Send).chain([program::Step::Wait]).collect::<Vec<_>>()
         });
         let program = Program { startup: Vec::new(), steps: with_waits.collect() };
         let (direct, pooled) = arena.compare(&program).await;
-        assert!(direct.matches(&pooled), "{program} PostgreSQL:\n{direct} pgweir:\n{pooled}");
-        assert_eq!(arena.rival.complaint(), None);
+        assert!(direct.equals(&pooled), "{program}{}", direct.difference(&pooled));
+        assert_eq!(arena.complaint(), None);
     }
-    arena.rival.stop().await;
 }

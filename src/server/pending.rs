@@ -104,6 +104,8 @@ pub enum Request {
     Sync,
     /// Query.
     Query,
+    /// Query that may take all of a client's names away.
+    Discard,
     /// DEALLOCATE of a client's name, as a simple query.
     Deallocate(Bytes),
     /// A Query of pgweir's own that may fail.
@@ -123,7 +125,7 @@ impl Request {
     }
 
     fn is_query(&self) -> bool {
-        matches!(self, Self::Query | Self::Deallocate(_) | Self::Tolerated)
+        matches!(self, Self::Query | Self::Discard | Self::Deallocate(_) | Self::Tolerated)
     }
 
     /// The client's name that means something else, should this succeed.
@@ -134,6 +136,11 @@ impl Request {
             Self::ParseRefused { name, .. } | Self::Deallocate(name) => Some(name),
             _ => None,
         }
+    }
+
+    /// Whether it decides on names.
+    fn is_naming(&self) -> bool {
+        *self == Self::Discard || self.decides_on().is_some()
     }
 
     /// The client's name that an error about it must show.
@@ -316,17 +323,18 @@ impl Pending {
         !self.queue.iter().any(|(_, request)| request.ends_batch())
     }
 
-    /// Whether it depends on answers that are still to come what a client's name stands for behind an earlier batch. A
-    /// server that has got the end of a batch answers it, so to wait for that never waits for ever.
+    /// Whether it depends on answers that are still to come what a client's name, which is known so far or not, stands for
+    /// behind an earlier batch. A server that has got the end of a batch answers it, so to wait for that never waits for
+    /// ever.
     #[must_use]
-    pub fn leaves_open(&self, name: &[u8]) -> bool {
+    pub fn leaves_open(&self, name: &[u8], known: bool) -> bool {
         let name = significant(name);
         self.naming > 0
             && !self.is_in_first_batch()
-            && self
-                .queue
-                .iter()
-                .any(|(_, request)| request.decides_on().is_some_and(|decided| significant(decided) == name))
+            && self.queue.iter().any(|(_, request)| match request.decides_on() {
+                Some(decided) => significant(decided) == name,
+                None => known && *request == Request::Discard,
+            })
     }
 
     /// So many answers of the next batch are known to the client already: it does not get them again.
@@ -411,7 +419,7 @@ impl Pending {
             // What pgweir puts in front of a client's message is followed by that message.
             _ => self.batch = Batch::Open,
         }
-        self.naming += usize::from(request.decides_on().is_some());
+        self.naming += usize::from(request.is_naming());
         self.queue.push_back((origin, request));
     }
 
@@ -467,13 +475,13 @@ impl Pending {
             (b'C', Request::Deallocate(name)) => {
                 statements.names.remove(name);
             }
-            (b'C', Request::Query) => self.completed(body, statements),
+            (b'C', Request::Query | Request::Discard) => self.completed(body, statements),
             // An outdated statement still tells its parameters, and then fails.
             (b't', Request::DescribeNamed { .. }) if *origin == Origin::Client => {
                 return Ok(Delivery::ClientLater);
             }
             (b'C', Request::Tolerated) | (b't', Request::Describe | Request::DescribeNamed { .. }) => {}
-            (b'G', Request::Execute | Request::Query) => self.begin_copy(),
+            (b'G', Request::Execute | Request::Query | Request::Discard) => self.begin_copy(),
             (b'E', _) => return Ok(self.failed(Fields(body), statements)),
             (b'D' | b'H' | b'W' | b'c' | b'd', Request::Execute) | (b'V', Request::FunctionCall) => {}
             (b'D' | b'H' | b'W' | b'c' | b'd' | b'T' | b'I', request) if request.is_query() => {}
@@ -500,7 +508,7 @@ impl Pending {
     /// The first message was answered to its end.
     fn finish(&mut self, statements: &mut Statements) {
         if let Some((_, request)) = self.queue.pop_front() {
-            self.naming -= usize::from(request.decides_on().is_some());
+            self.naming -= usize::from(request.is_naming());
             statements.succeeded(request);
         }
         self.drop_stray_copy_end();
@@ -612,7 +620,7 @@ impl Pending {
         }
         let skipped = self.queue.drain(..sync.unwrap_or(self.queue.len()));
         for (_, request) in skipped.rev() {
-            self.naming -= usize::from(request.decides_on().is_some());
+            self.naming -= usize::from(request.is_naming());
             statements.take_back(request);
         }
     }

@@ -310,11 +310,7 @@ impl Statements {
         match request {
             Request::ParseHere => self.local += 1,
             Request::ParseNamed { statement, .. } if statement.is_local() => self.local += 1,
-            Request::ParseNamed { statement, .. } => {
-                if let Some(held) = self.held.get_mut(&statement.id()) {
-                    held.hold = Hold::Sure;
-                }
-            }
+            Request::ParseNamed { statement, .. } => self.came(&statement),
             Request::ParseUnnamed(parse) => self.unnamed = parse.map_or(Unnamed::Here, Unnamed::Parsed),
             Request::CloseNamed { was: Some(named), .. } if named.statement.is_local() => {
                 self.local = self.local.saturating_sub(1);
@@ -326,10 +322,27 @@ impl Statements {
                 self.held.remove(&id);
             }
             // A simple query replaces the unnamed statement by none.
-            Request::CloseUnnamed | Request::Query | Request::Deallocate(_) | Request::Tolerated => {
+            Request::CloseUnnamed
+            | Request::Query
+            | Request::Discard
+            | Request::Deallocate(_)
+            | Request::Tolerated => {
                 self.unnamed = Unnamed::Absent;
             }
             _ => {}
+        }
+    }
+
+    /// A Parse of this statement was answered. What may have dropped it since then went out behind it.
+    fn came(&mut self, statement: &Arc<Statement>) {
+        let id = statement.id();
+        match self.held.get_mut(&id) {
+            Some(held) if matches!(held.hold, Hold::Coming { .. }) => held.hold = Hold::Sure,
+            Some(_) => {}
+            None => {
+                self.comes(statement);
+                self.doubt(id);
+            }
         }
     }
 
@@ -445,6 +458,25 @@ mod tests {
         assert_eq!(statements.presence(&one), Presence::Sure);
         statements.doubt_all();
         assert_eq!(statements.presence(&one), Presence::Doubtful);
+    }
+
+    #[test]
+    fn what_went_out_behind_a_parse_keeps_it_in_doubt() {
+        let (interner, mut statements) = (Interner::default(), Statements::default());
+        let one = interner.intern(b"1");
+        // DEALLOCATE ALL, Parse and another DEALLOCATE ALL, sent in one go.
+        statements.comes(&one);
+        statements.doubt_all();
+        statements.completed(b"DEALLOCATE ALL", std::iter::empty());
+        statements.succeeded(parse("a", &one));
+        assert_eq!(statements.presence(&one), Presence::Doubtful);
+        // Parse, and behind it a Close that makes room.
+        statements.comes(&one);
+        statements.end_batch();
+        assert_eq!(statements.surplus(1).unwrap().id(), one.id());
+        statements.succeeded(parse("a", &one));
+        statements.succeeded(Request::Evict(one.id()));
+        assert_eq!(statements.presence(&one), Presence::Absent);
     }
 
     #[test]

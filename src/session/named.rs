@@ -18,11 +18,11 @@ use std::sync::Arc;
 /// A statement that is made so that a DEALLOCATE has something to drop.
 const GONE: &str = "pgweir_gone";
 
-/// Statements that are closed for one that comes, at most.
-const AT_A_TIME: usize = 8;
-
 /// What a Parse without SQL and types says behind the name.
 const EMPTY: &[u8] = b"\0\0\0";
+
+/// Statements that are closed for one that comes, at most.
+const AT_A_TIME: usize = 8;
 
 /// Bytes that go out in place of the head of a message; what is under way was noted already.
 pub(super) struct Rewritten {
@@ -213,11 +213,14 @@ pub(super) fn deallocate(link: &mut Link, message: &Message<'_>) -> Result<Optio
     Ok(Some(Rewritten { bytes, replaces: message.size }))
 }
 
-/// Notes a query that may drop statements which later messages rely on.
-pub(super) fn note_query(link: &mut Link, body: &[u8]) {
-    if link.tracking != Tracking::Off && (begins_with(body, b"DISCARD") || begins_with(body, b"DEALLOCATE")) {
-        link.server.state.statements.doubt_all();
+/// A query, which may drop statements that later messages rely on.
+pub(super) fn query(link: &mut Link, body: &[u8]) -> Request {
+    if link.tracking == Tracking::Off || !(begins_with(body, b"DISCARD") || begins_with(body, b"DEALLOCATE"))
+    {
+        return Request::Query;
     }
+    link.server.state.statements.doubt_all();
+    Request::Discard
 }
 
 fn begins_with(body: &[u8], word: &[u8]) -> bool {
@@ -225,20 +228,22 @@ fn begins_with(body: &[u8], word: &[u8]) -> bool {
 }
 
 /// The name in a query that is nothing but `DEALLOCATE name`; `ALL` is no name.
-fn deallocated_name(message: &Message<'_>) -> Option<Vec<u8>> {
+pub(super) fn deallocated_name(message: &Message<'_>) -> Option<Vec<u8>> {
     if !message.is_whole() || !begins_with(message.body, b"DEALLOCATE") {
         return None;
     }
     let text =
         std::str::from_utf8(message.body).ok()?.trim_end_matches('\0').trim().trim_end_matches(';').trim();
-    let mut words = text.split_ascii_whitespace().skip(1).peekable();
-    words.next_if(|word| word.eq_ignore_ascii_case("PREPARE"));
-    let name = words.next()?;
-    if words.next().is_some() {
-        return None;
+    let (_, mut name) = text.split_once(|c: char| c.is_ascii_whitespace())?;
+    if let Some((word, rest)) = name.trim_start().split_once(|c: char| c.is_ascii_whitespace())
+        && word.eq_ignore_ascii_case("PREPARE")
+    {
+        name = rest;
     }
+    let name = name.trim_start();
     if let Some(quoted) = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')) {
-        return Some(quoted.replace("\"\"", "\"").into_bytes());
+        let name = quoted.replace("\"\"", "\0");
+        return (!name.contains('"')).then(|| name.replace('\0', "\"").into_bytes());
     }
     let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | 0x80..));
     (plain && !name.eq_ignore_ascii_case("ALL")).then(|| name.to_ascii_lowercase().into_bytes())
@@ -417,6 +422,9 @@ mod tests {
         assert_eq!(name_in("DEALLOCATE a"), Some("a".into()));
         assert_eq!(name_in("  deallocate PREPARE  Pdo_1 ; "), Some("pdo_1".into()));
         assert_eq!(name_in("DEALLOCATE \"A\"\"b\""), Some("A\"b".into()));
+        assert_eq!(name_in("DEALLOCATE  prepare\t\"a  longer name\""), Some("a  longer name".into()));
+        assert_eq!(name_in("DEALLOCATE \"a\" \"b\""), None);
+        assert_eq!(name_in("DEALLOCATE a b"), None);
         assert_eq!(name_in("DEALLOCATE ALL"), None);
         assert_eq!(name_in("DEALLOCATE a; select 1"), None);
         assert_eq!(name_in("select 1"), None);

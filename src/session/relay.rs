@@ -61,7 +61,10 @@ impl Session {
             }
             let pushed = self.push(link, cx)?;
             let pulled = self.pull(link, cx)?;
-            if is_over(link, mode, &self.up)? {
+            // What the client has sent may have waited for what has just come. It is its turn, not another client's: that
+            // one could bring about the same wait, and so on for ever.
+            let may_go_on = pulled && !self.up.fresh().is_empty();
+            if !may_go_on && is_over(link, mode, &self.up)? {
                 return Poll::Ready(Ok(()));
             }
             let was_full = !link.server.has_room();

@@ -11,6 +11,7 @@ use crate::wire::backend::Status;
 use crate::wire::frontend::{Target, bind_statement, parse_name, target};
 use crate::wire::{HEADER, Piece, TooLong, split_cstr};
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// The longest length word that PostgreSQL takes in a message that needs no room (`PQ_SMALL_MESSAGE_LIMIT`).
@@ -144,10 +145,7 @@ pub(super) fn judge(
         return Ok(Verdict::Rewrite(rewritten));
     }
     let request = match message.tag {
-        b'Q' => {
-            named::note_query(link, message.body);
-            Request::Query
-        }
+        b'Q' => named::query(link, message.body),
         b'P' if parse_name(message.body) == Some(b"") => Request::ParseUnnamed(copy_if_small(message)),
         b'P' if link.tracking == Tracking::Off => Request::ParseForeign,
         b'P' => Request::ParseHere,
@@ -178,12 +176,18 @@ fn must_wait(link: &Link, interner: &Interner, message: &Message<'_>) -> bool {
     if link.tracking == Tracking::Off || state.pending.is_in_first_batch() {
         return false;
     }
-    let Some(name) = statement_name(message) else { return false };
+    let name = match message.tag {
+        b'Q' => named::deallocated_name(message).map(Cow::Owned),
+        _ => statement_name(message).map(Cow::Borrowed),
+    };
+    let Some(name) = name.as_deref() else { return false };
+    let named = state.statements.names.get(name);
     let statement = match message.tag {
         b'P' => message.body.get(name.len() + 1..).and_then(|tail| interner.find(tail)),
-        _ => state.statements.names.get(name).map(|named| Arc::clone(&named.statement)),
+        _ => named.map(|named| Arc::clone(&named.statement)),
     };
-    state.pending.leaves_open(name) || statement.is_some_and(|statement| state.statements.is_open(&statement))
+    state.pending.leaves_open(name, named.is_some())
+        || statement.is_some_and(|statement| state.statements.is_open(&statement))
 }
 
 /// The name of the statement that a message is about, if it has one that is kept. A Describe or a Close that does not

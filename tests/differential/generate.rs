@@ -1,160 +1,39 @@
 //! Programs at random: the same seed gives the same program.
 
+use crate::dice::Dice;
 use crate::program::{self, Program, Sent, Step};
+use crate::sql;
 
-/// SplitMix64: small, and the same everywhere.
-#[derive(Debug, Clone)]
-pub struct Dice(u64);
-
-impl Dice {
-    /// Dice that fall as the seed says.
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.roll() % u64::try_from(bound).unwrap()).unwrap()
-    }
-
-    fn percent(&mut self, chance: usize) -> bool {
-        self.below(100) < chance
-    }
-
-    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len())]
-    }
-}
-
-/// Statements without parameters, for either protocol.
-const PLAIN: &[&str] = &[
-    "SELECT 1",
-    "SELECT 'two', NULL, 3.5",
-    "SELECT a, b FROM t ORDER BY a",
-    "SELECT generate_series(1, 7)",
-    "SELECT repeat('x', 20000)",
-    "SELECT 1/0",
-    "SELECT 1/(a - 3) FROM t ORDER BY a",
-    "SELECT nothing FROM nowhere",
-    "SELEC",
-    "",
-    " ; ",
-    "-- a comment",
-    "INSERT INTO t VALUES (10, 'ten')",
-    "INSERT INTO t VALUES (1, 'again')",
-    "INSERT INTO t SELECT g, 'many' FROM generate_series(20, 25) g RETURNING a",
-    "UPDATE t SET b = b || '!' WHERE a < 3",
-    "DELETE FROM t WHERE a = 4",
-    "DO $$ BEGIN RAISE NOTICE 'first'; RAISE WARNING 'second'; END $$",
-    "DO $$ BEGIN RAISE NOTICE 'before'; RAISE EXCEPTION 'x' USING ERRCODE = 'P0W1R'; END $$",
-    "DO $$ BEGIN RAISE EXCEPTION 'inside' USING ERRCODE = 'XX000'; END $$",
-    "NOTIFY nobody, 'hears'",
-    "COPY t TO STDOUT",
-    "COPY (SELECT 1/(a - 3) FROM t ORDER BY a) TO STDOUT",
-    "SHOW TimeZone",
-    "SHOW application_name",
-    "SELECT timestamptz '2020-02-03 04:05:06+00', interval '1 day 2 hours'",
-    "SELECT 'a\\b'",
-    "EXECUTE q1",
-    "DEALLOCATE ALL",
-    "DISCARD ALL",
-    "VACUUM t",
-];
-
-const TRANSACTION: &[&str] = &[
-    "BEGIN",
-    "BEGIN ISOLATION LEVEL SERIALIZABLE READ ONLY",
-    "COMMIT",
-    "COMMIT AND CHAIN",
-    "ROLLBACK",
-    "SAVEPOINT s",
-    "ROLLBACK TO s",
-    "RELEASE s",
-    "SET CONSTRAINTS ALL DEFERRED",
-    "DECLARE c CURSOR FOR SELECT generate_series(1, 9)",
-    "FETCH 2 FROM c",
-    "CLOSE c",
-];
-
-const SETTINGS: &[&str] = &[
-    "SET TimeZone TO 'Asia/Tokyo'",
-    "SET TimeZone TO 'America/New_York'",
-    "SET LOCAL TimeZone TO 'Europe/Paris'",
-    "SET TimeZone TO 'Nowhere/Land'",
-    "RESET TimeZone",
-    "SET application_name TO 'one'",
-    "SET application_name TO 'tw''o \\ é'",
-    "SET DateStyle TO German",
-    "SET DateStyle TO 'SQL, DMY'",
-    "SET IntervalStyle TO iso_8601",
-    "SET client_encoding TO LATIN1",
-    "SET client_encoding TO UTF8",
-    "SET standard_conforming_strings TO off",
-    "SET default_transaction_read_only TO on",
-    "SELECT set_config('application_name', 'three', true)",
-    "SELECT set_config('application_name', 'four', false)",
-    "RESET ALL",
-];
-
-const LISTS: &[&str] = &[
-    "SELECT 1; SELECT 2",
-    "SELECT 1; SELECT 1/0; SELECT 3",
-    "BEGIN; SELECT 1; COMMIT; SELECT 2; SELECT 1/0",
-    "COMMIT; BEGIN",
-    "BEGIN; INSERT INTO t VALUES (11, 'eleven'); ROLLBACK; SELECT count(*) FROM t",
-    "INSERT INTO t VALUES (12, 'twelve'); SELECT 1/0",
-    "SET TimeZone TO 'Asia/Tokyo'; SELECT 1/0",
-    "SET TimeZone TO 'Asia/Tokyo'; SHOW TimeZone",
-    "SELECT 1;; SELECT 2",
-    "COPY t TO STDOUT; SELECT 1; COPY u TO STDOUT",
-    "PREPARE q1 AS SELECT 1; EXECUTE q1; DEALLOCATE q1",
-];
-
-const WITH_PARAMETERS: &[(&str, usize)] = &[
-    ("SELECT $1::int + 1", 1),
-    ("SELECT $1::text || $2::text", 2),
-    ("SELECT 10 / $1::int", 1),
-    ("SELECT a, b FROM t WHERE a > $1::int ORDER BY a", 1),
-    ("INSERT INTO t VALUES ($1::int, 'given')", 1),
-    ("UPDATE t SET b = $2::text WHERE a = $1::int RETURNING a, b", 2),
-    ("SELECT set_config('application_name', $1::text, false)", 1),
-    ("SELECT $1, $2::int", 2),
-];
-
-const COPIES: &[&str] =
-    &["COPY u FROM STDIN", "COPY u (a) FROM STDIN WHERE a < 5", "COPY nowhere FROM STDIN"];
-
-/// What a program may be made of.
+/// What programs may be made of, beside what all are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Names {
+pub enum Kind {
     /// The unnamed statement only.
-    None,
-    /// Named statements too, by Parse and by PREPARE.
-    Some,
+    Unnamed,
+    /// Named statements too, by Parse, and others by PREPARE.
+    Named,
+    /// Named statements, and changes of a table that they read.
+    Defining,
+    /// Names that are given both by Parse and by PREPARE.
+    Mixed,
 }
 
 struct Author {
     dice: Dice,
-    names: Names,
+    kind: Kind,
     steps: Vec<Step>,
     /// Statements of which a Parse was sent, with their parameters.
     parsed: Vec<(&'static str, usize)>,
+    /// The statements that this program likes best.
+    hot: [(&'static str, usize); 2],
 }
 
 /// Writes the program of this seed.
-pub fn program(seed: u64, names: Names) -> Program {
+pub fn program(seed: u64, kind: Kind) -> Program {
     let mut dice = Dice::new(seed);
     let startup = startup(&mut dice);
-    let mut author = Author { dice, names, steps: Vec::new(), parsed: Vec::new() };
-    let phrases = 2 + author.dice.below(9);
+    let hot = [dice.pick(sql::HOT), dice.pick(sql::HOT)];
+    let mut author = Author { dice, kind, steps: Vec::new(), parsed: Vec::new(), hot };
+    let phrases = 2 + author.dice.below(14);
     let hurry = author.dice.pick(&[5, 30, 60]);
     for _ in 0..phrases {
         author.phrase();
@@ -201,35 +80,53 @@ impl Author {
 
     fn phrase(&mut self) {
         match self.dice.below(100) {
-            0..20 => self.simple(),
-            20..60 => self.batch(),
-            60..72 => self.copy(),
-            72..76 => self.function(),
-            76..86 => self.transaction(),
-            86..97 => self.stray(),
+            0..15 => self.simple(),
+            15..41 => self.batch(),
+            41..49 => self.repeat(),
+            49..55 => self.reparse(),
+            55..59 => self.unnamed_across(),
+            59..63 => self.drop_names(),
+            63..67 => self.cursor(),
+            67..76 => self.copy(),
+            76..79 => self.function(),
+            79..88 => self.transaction(),
+            88..97 => self.stray(),
             _ => self.odd(),
         }
+        match self.kind {
+            Kind::Defining if self.dice.percent(40) => self.define(),
+            Kind::Mixed if self.dice.percent(40) => self.mix(),
+            _ => {}
+        }
+    }
+
+    fn has_names(&self) -> bool {
+        self.kind != Kind::Unnamed
     }
 
     fn sql(&mut self) -> &'static str {
         match self.dice.below(10) {
-            0..5 => self.dice.pick(PLAIN),
-            5..8 => self.dice.pick(TRANSACTION),
-            _ => self.dice.pick(SETTINGS),
+            0..5 => self.dice.pick(sql::PLAIN),
+            5..8 => self.dice.pick(sql::TRANSACTION),
+            _ => self.dice.pick(sql::SETTINGS),
         }
     }
 
     fn simple(&mut self) {
-        let sql = if self.dice.percent(30) { self.dice.pick(LISTS) } else { self.sql() };
-        let sql = if self.names == Names::None && sql.contains("PREPARE") { "SELECT 1" } else { sql };
-        if self.names == Names::Some && self.dice.percent(5) {
+        let sql = if self.dice.percent(30) { self.dice.pick(sql::LISTS) } else { self.sql() };
+        let sql = if !self.has_names() && sql.contains("PREPARE") { "SELECT 1" } else { sql };
+        if self.has_names() && self.dice.percent(5) {
             self.send(program::query("PREPARE q1 AS SELECT 'prepared'"));
         }
         self.send(program::query(sql));
     }
 
     fn statement(&mut self) -> &'static str {
-        if self.names == Names::None { "" } else { self.dice.pick(&["", "", "s1", "s2", "a longer name"]) }
+        if !self.has_names() {
+            ""
+        } else {
+            self.dice.pick(&["", "", "s1", "s1", "s2", "s2", "a longer name", "pgweir_1"])
+        }
     }
 
     fn portal(&mut self) -> &'static str {
@@ -237,23 +134,46 @@ impl Author {
     }
 
     fn parse(&mut self, name: &'static str) {
-        let (sql, parameters) = match self.dice.below(10) {
-            0..6 => self.dice.pick(WITH_PARAMETERS),
-            6..9 => (self.sql(), 0),
-            _ => (self.dice.pick(LISTS), 0),
+        let (sql, parameters) = match self.dice.below(100) {
+            0..40 => self.dice.pick(&self.hot.clone()),
+            40..70 => self.dice.pick(sql::WITH_PARAMETERS),
+            70..80 if self.kind == Kind::Defining => self.dice.pick(sql::OF_CHANGING),
+            70..95 => (self.sql(), 0),
+            _ => (self.dice.pick(sql::LISTS), 0),
         };
         // What an Execute drops is known by its answer only: names used behind it in one go may still be found.
-        let drops = self.names == Names::Some && sql.contains(" ALL");
+        let drops = self.has_names() && sql.contains(" ALL");
         let (sql, parameters) = if drops { ("SELECT 'kept'", 0) } else { (sql, parameters) };
+        self.parse_as(name, sql, parameters);
+    }
+
+    fn parse_as(&mut self, name: &'static str, sql: &str, parameters: usize) {
         self.parsed.retain(|(known, _)| *known != name);
         self.parsed.push((name, parameters));
-        let types: &[u32] = if parameters == 1 && self.dice.percent(20) { &[0] } else { &[] };
+        let types = if parameters > 0 && self.dice.percent(30) { self.dice.pick(sql::TYPES) } else { &[] };
         if self.dice.percent(3) {
             // Longer than a block of any pooler.
             let padded = format!("{sql} /* {} */", "padding ".repeat(2500));
             return self.send(program::parse(name, &padded, types));
         }
         self.send(program::parse(name, sql, types));
+    }
+
+    /// Makes a statement, or relies on one that is there.
+    fn prepare(&mut self, name: &'static str) {
+        let known = self.parsed.iter().any(|(parsed, _)| *parsed == name);
+        let chance = match (known, name) {
+            (_, "") => 75,
+            (true, _) => 45,
+            (false, _) => 92,
+        };
+        if !self.dice.percent(chance) {
+            return;
+        }
+        if known && !name.is_empty() && self.dice.percent(60) {
+            self.send(program::close('S', name));
+        }
+        self.parse(name);
     }
 
     fn bind(&mut self, portal: &str, statement: &str) {
@@ -273,9 +193,7 @@ impl Author {
     fn batch(&mut self) {
         for _ in 0..1 + self.dice.below(3) {
             let (statement, portal) = (self.statement(), self.portal());
-            if self.dice.percent(75) {
-                self.parse(statement);
-            }
+            self.prepare(statement);
             if self.dice.percent(25) {
                 self.send(program::describe('S', statement));
             }
@@ -305,6 +223,187 @@ impl Author {
         }
     }
 
+    /// Binds and executes.
+    fn run(&mut self, statement: &'static str) {
+        let portal = self.portal();
+        self.bind(portal, statement);
+        self.send(program::execute(portal, 0));
+    }
+
+    /// The same unnamed statement again and again, as drivers that remember nothing send it.
+    fn repeat(&mut self) {
+        let (sql, parameters) = self.dice.pick(&self.hot.clone());
+        let types = if parameters == 1 { self.dice.pick(&[&[][..], &[], &[0], &[25]]) } else { &[] };
+        let (describes, in_one_batch, waits) =
+            (self.dice.pick(&['-', 'S', 'P']), self.dice.percent(30), self.dice.percent(30));
+        for _ in 0..2 + self.dice.below(5) {
+            self.parsed.retain(|(known, _)| !known.is_empty());
+            self.parsed.push(("", parameters));
+            self.send(program::parse("", sql, types));
+            if describes == 'S' {
+                self.send(program::describe('S', ""));
+            }
+            self.bind("", "");
+            if describes == 'P' {
+                self.send(program::describe('P', ""));
+            }
+            self.send(program::execute("", 0));
+            if !in_one_batch {
+                self.send(program::sync());
+            }
+            if waits && !in_one_batch {
+                self.steps.push(Step::Wait);
+            } else if self.dice.percent(5) {
+                self.simple();
+            }
+        }
+        if in_one_batch {
+            self.send(program::sync());
+        }
+    }
+
+    /// A name that is given, taken back and given again, all in one go.
+    fn reparse(&mut self) {
+        let name = self.statement();
+        for _ in 0..2 + self.dice.below(3) {
+            if self.dice.percent(85) {
+                self.send(program::close('S', name));
+            }
+            self.parse(name);
+            if self.dice.percent(80) {
+                self.run(name);
+            }
+            self.pause();
+            if self.dice.percent(30) {
+                self.send(program::sync());
+            }
+        }
+        self.send(program::sync());
+    }
+
+    /// An unnamed statement that is used in a later batch, or not there any longer.
+    fn unnamed_across(&mut self) {
+        self.parse("");
+        self.send(program::sync());
+        self.pause();
+        match self.dice.below(8) {
+            0 => self.send(program::query("SELECT 'in between'")),
+            1 => self.send(program::parse("", "SELEC", &[])),
+            2 => self.send(program::close('S', "")),
+            3 => self.batch(),
+            4 => self.function(),
+            _ => {}
+        }
+        if self.dice.percent(50) {
+            self.send(program::sync());
+            self.pause();
+        }
+        for _ in 0..1 + self.dice.below(3) {
+            self.run("");
+            if self.dice.percent(60) {
+                self.send(program::sync());
+                self.pause();
+            }
+        }
+        self.send(program::sync());
+    }
+
+    /// Names that SQL takes away.
+    fn drop_names(&mut self) {
+        let sql = self.dice.pick(sql::DROPS);
+        if !self.has_names() || self.dice.percent(60) {
+            return self.send(program::query(sql));
+        }
+        // What an Execute drops is known by its answer only, and a single name is looked for in simple queries only.
+        let sql = if sql.contains(" ALL") && !sql.contains(';') { sql } else { "DISCARD PLANS" };
+        self.send(program::sync());
+        self.parse_as("", sql, 0);
+        self.run("");
+        self.send(program::sync());
+        self.steps.push(Step::Wait);
+    }
+
+    /// A portal that is read bit by bit.
+    fn cursor(&mut self) {
+        let (statement, portal) = (self.statement(), self.portal());
+        let in_block = self.dice.percent(75);
+        if in_block {
+            self.send(program::query("BEGIN"));
+        }
+        if self.dice.percent(70) {
+            self.send(program::close('S', statement));
+            let sql = self.dice.pick(&["SELECT a, b FROM t ORDER BY a", "SELECT generate_series(1, 7)"]);
+            self.parse_as(statement, sql, 0);
+        }
+        self.bind(portal, statement);
+        for _ in 0..1 + self.dice.below(4) {
+            let rows = self.dice.pick(&[0, 1, 2, 3]);
+            self.send(program::execute(portal, rows));
+            match self.dice.below(8) {
+                0 => self.send(program::sync()),
+                1 => self.send(program::flush()),
+                2 => self.send(program::describe('P', portal)),
+                3 => self.send(program::close('S', statement)),
+                4 => {
+                    self.send(program::sync());
+                    self.steps.push(Step::Wait);
+                }
+                _ => {}
+            }
+        }
+        self.send(program::sync());
+        if in_block && self.dice.percent(90) {
+            let end = self.dice.pick(&["COMMIT", "ROLLBACK"]);
+            self.send(program::query(end));
+        }
+    }
+
+    /// A transaction that changes a table which statements read, and mostly does not last.
+    fn define(&mut self) {
+        self.send(program::query("BEGIN"));
+        for _ in 0..2 + self.dice.below(4) {
+            match self.dice.below(6) {
+                0..2 => {
+                    let sql = self.dice.pick(sql::DEFINITIONS);
+                    self.send(program::query(sql));
+                }
+                2 => {
+                    let sql = self.dice.pick(&["SAVEPOINT s", "ROLLBACK TO s"]);
+                    self.send(program::query(sql));
+                }
+                _ => {
+                    let name = self.statement();
+                    if self.dice.percent(60) {
+                        let (sql, parameters) = self.dice.pick(sql::OF_CHANGING);
+                        self.send(program::close('S', name));
+                        self.parse_as(name, sql, parameters);
+                    }
+                    self.run(name);
+                    self.send(program::sync());
+                }
+            }
+            self.pause();
+        }
+        let end = if self.dice.percent(90) { "ROLLBACK" } else { "COMMIT" };
+        self.send(program::sync());
+        self.send(program::query(end));
+    }
+
+    /// Names that SQL and the protocol give both.
+    fn mix(&mut self) {
+        for _ in 0..1 + self.dice.below(3) {
+            let sql = self.dice.pick(sql::MIXED);
+            if self.dice.percent(60) {
+                self.send(program::query(sql));
+            } else {
+                self.parse_as("", sql, 0);
+                self.run("");
+                self.send(program::sync());
+            }
+            self.pause();
+        }
+    }
+
     fn ending(&mut self, statement: &str, portal: &str) {
         if self.dice.percent(12) {
             self.send(program::close('P', portal));
@@ -321,7 +420,7 @@ impl Author {
     }
 
     fn copy(&mut self) {
-        let sql = self.dice.pick(COPIES);
+        let sql = self.dice.pick(sql::COPIES);
         let simple = self.dice.percent(50);
         if simple {
             self.send(program::query(sql));
@@ -341,7 +440,7 @@ impl Author {
             let good = clean || self.dice.percent(75);
             let rows = if good { "1\n2\n" } else { "3\nnot a number\n" };
             self.send(program::copy_data(rows));
-            if clean && sql != COPIES[2] && self.dice.percent(16) {
+            if clean && sql != sql::COPIES[2] && self.dice.percent(16) {
                 let ignored = if self.dice.percent(50) { program::sync() } else { program::flush() };
                 self.send(ignored);
             }
@@ -375,7 +474,11 @@ impl Author {
         self.send(program::query("BEGIN"));
         for _ in 0..1 + self.dice.below(3) {
             self.pause();
-            if self.dice.percent(50) { self.simple() } else { self.batch() }
+            match self.dice.below(10) {
+                0..4 => self.simple(),
+                4..8 => self.batch(),
+                _ => self.savepoint(),
+            }
         }
         if self.dice.percent(85) {
             self.send(program::sync());
@@ -383,6 +486,20 @@ impl Author {
             let end = self.dice.pick(&["COMMIT", "ROLLBACK"]);
             self.send(program::query(end));
         }
+    }
+
+    /// Something that may fail and is undone alone.
+    fn savepoint(&mut self) {
+        self.send(program::query("SAVEPOINT s"));
+        if self.dice.percent(50) {
+            self.simple()
+        } else {
+            self.batch()
+        }
+        self.send(program::sync());
+        self.pause();
+        let end = self.dice.pick(&["ROLLBACK TO s", "ROLLBACK TO s", "RELEASE s"]);
+        self.send(program::query(end));
     }
 
     /// A single message out of any order.

@@ -1,5 +1,6 @@
 //! Plays a program on a connection and keeps what comes back.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -14,9 +15,15 @@ use crate::program::{Program, Step};
 /// How long a pooler may keep a client waiting for what it owes.
 const STALL: Duration = Duration::from_secs(5);
 
+/// How long it may once it has answered something else than it should.
+const LOST: Duration = Duration::from_millis(300);
+
 /// How long PostgreSQL is silent before a wait on it is over. Too short a time makes programs less interesting and
 /// nothing else: the other side waits for as many answers as came here.
 const SILENCE: Duration = Duration::from_millis(4);
+
+/// How many answers are shown of each side.
+const SHOWN: usize = 6;
 
 /// How an answer stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +83,7 @@ async fn play(port: u16, database: &str, program: &Program, wait: Wait<'_>) -> H
     // In a task of its own, so that no wait ends in the middle of a message.
     let reader = tokio::spawn(read(input, sender));
     let heard = Heard { login: Vec::new(), answers: Vec::new(), waits: Vec::new(), end: End::Terminated };
-    let mut client = Client { output, answers, heard };
+    let mut client = Client { output, answers, heard, way: Way::At(0) };
     let result = client.run(database, program, wait).await;
     reader.abort();
     let mut heard = client.heard;
@@ -100,6 +107,7 @@ struct Client {
     output: OwnedWriteHalf,
     answers: mpsc::Receiver<Message>,
     heard: Heard,
+    way: Way,
 }
 
 impl Client {
@@ -130,7 +138,7 @@ impl Client {
         if let Wait::Answers(expected) = wait {
             self.post(&mut out).await;
             let all = if expected.end == End::Terminated { expected.answers.len() } else { usize::MAX };
-            self.await_answers(all).await?;
+            self.await_answers(all, expected).await?;
         }
         out.extend_from_slice(&frontend::terminate());
         self.post(&mut out).await;
@@ -162,51 +170,148 @@ impl Client {
             Wait::Answers(expected) => {
                 // Where PostgreSQL closed, its end is awaited.
                 let wanted = expected.waits.get(self.heard.waits.len());
-                self.await_answers(wanted.copied().unwrap_or(usize::MAX)).await?;
+                self.await_answers(wanted.copied().unwrap_or(usize::MAX), expected).await?;
             }
         }
         self.heard.waits.push(self.heard.answers.len());
         Ok(())
     }
 
-    async fn await_answers(&mut self, wanted: usize) -> Result<(), End> {
-        while self.heard.answers.len() < wanted {
-            let message = self.hear(STALL).await?.ok_or(End::Cut)?;
+    async fn await_answers(&mut self, wanted: usize, expected: &Heard) -> Result<(), End> {
+        while self.way.is_before(wanted) {
+            let limit = if self.way == Way::Lost { LOST } else { STALL };
+            let message = self.hear(limit).await?.ok_or(End::Cut)?;
+            self.way = self.way.next(&expected.answers, &message);
             self.heard.answers.push(message);
         }
         Ok(())
     }
 }
 
-impl Heard {
-    /// What a client may rely on. A statement that has to be made on another server first is refused in a failed
-    /// transaction by another function of PostgreSQL's than otherwise, in the same words.
-    fn essence(message: &Message) -> Message {
-        let mut message = message.clone();
-        if message.tag == b'E' && message.field('C') == "25P02" {
-            let fields = message.body.split_inclusive(|byte| *byte == 0);
-            message.body =
-                fields.filter(|field| !matches!(field[0], b'L' | b'R')).flatten().copied().collect();
-        }
-        message
+/// How far what is heard is what is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// So many of the expected answers have come.
+    At(usize),
+    /// Something else has come.
+    Lost,
+}
+
+impl Way {
+    fn is_before(self, wanted: usize) -> bool {
+        self.at().is_none_or(|at| at < wanted)
     }
 
-    /// Whether the two could be one and the same server. A server that is cut off in the middle of what it says loses
-    /// the end of it, more or less.
-    pub fn matches(&self, other: &Self) -> bool {
-        let pairs = self.answers.iter().zip(&other.answers);
-        let alike =
-            pairs.into_iter().all(|(one, two)| one == two || Self::essence(one) == Self::essence(two));
-        let complete = self.end == End::Cut || self.answers.len() == other.answers.len();
-        self.login == other.login && self.end == other.end && alike && complete
+    fn at(self) -> Option<usize> {
+        match self {
+            Self::At(at) => Some(at),
+            Self::Lost => None,
+        }
+    }
+
+    fn next(self, expected: &[Message], message: &Message) -> Self {
+        let Some((at, due)) = self.at().and_then(|at| Some((at, expected.get(at)?))) else {
+            return Self::Lost;
+        };
+        if alike(due, message) {
+            return Self::At(at + 1);
+        }
+        let ready = expected[at..].iter().position(|message| message.tag == b'Z');
+        match ready {
+            Some(ready) if cannot_be_made(message) && expected[at + ready].status() == 'E' => {
+                Self::At(at + ready)
+            }
+            _ => Self::Lost,
+        }
     }
 }
 
-impl std::fmt::Display for Heard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for message in &self.answers {
-            writeln!(f, "  {message:?}")?;
+/// Whether two answers are the same to a client.
+fn alike(postgresql: &Message, pgweir: &Message) -> bool {
+    postgresql == pgweir || essence(postgresql) == essence(pgweir) || both_in_copy(postgresql, pgweir)
+}
+
+/// What a client may rely on. A statement that has to be made on another server first is refused in a failed
+/// transaction by another function of PostgreSQL's than otherwise, in the same words.
+fn essence(message: &Message) -> Message {
+    let mut message = message.clone();
+    if message.tag == b'E' && message.field('C') == "25P02" {
+        let fields = message.body.split_inclusive(|byte| *byte == 0);
+        message.body = fields.filter(|field| !matches!(field[0], b'L' | b'R')).flatten().copied().collect();
+    }
+    message
+}
+
+/// Exception: a statement that the server lacks cannot be made in a failed transaction. Whatever else may be wrong with
+/// a message that needs it, or could be told of it in spite of that, is not found out.
+fn cannot_be_made(pgweir: &Message) -> bool {
+    pgweir.tag == b'E' && pgweir.field('C') == "25P02" && pgweir.field('R') == "exec_parse_message"
+}
+
+/// Exception: where a Parse, a Bind or a Describe is sent behind a COPY before that is known to be one, the COPY finds first what
+/// was put in front of it, and names the type of that.
+fn both_in_copy(postgresql: &Message, pgweir: &Message) -> bool {
+    let found = |message: &Message| {
+        let is_error = message.tag == b'E' && message.field('C') == "08P01";
+        let text = if is_error { message.field('M') } else { String::new() };
+        text.strip_prefix("unexpected message type ")
+            .map(|text| text.split_once(" during COPY").map_or("", |(found, _)| found).to_owned())
+    };
+    let (direct, pooled) = (found(postgresql), found(pgweir));
+    match pooled.as_deref() {
+        Some("0x50") => matches!(direct.as_deref(), Some("0x42" | "0x44")),
+        Some("0x43") => matches!(direct.as_deref(), Some("0x42" | "0x44" | "0x50")),
+        _ => false,
+    }
+}
+
+impl Heard {
+    /// Whether the two could be one and the same server. A server that is cut off in the middle of what it says loses
+    /// the end of it, more or less.
+    pub fn matches(&self, pgweir: &Self) -> bool {
+        let way = self.way(&pgweir.answers);
+        let complete = match way {
+            Way::At(at) => at == self.answers.len() || self.end == End::Cut,
+            Way::Lost => self.end == End::Cut && self.equal_answers(pgweir) == self.answers.len(),
+        };
+        self.login == pgweir.login && self.end == pgweir.end && complete
+    }
+
+    /// Whether the two are the same without any exception.
+    pub fn equals(&self, pgweir: &Self) -> bool {
+        let (one, two) = (self.answers.len(), pgweir.answers.len());
+        self.matches(pgweir)
+            && (one == two || self.end == End::Cut)
+            && self.answers.iter().zip(&pgweir.answers).all(|(one, two)| essence(one) == essence(two))
+    }
+
+    fn way(&self, answers: &[Message]) -> Way {
+        answers.iter().fold(Way::At(0), |way, message| way.next(&self.answers, message))
+    }
+
+    fn equal_answers(&self, pgweir: &Self) -> usize {
+        let mut way = Way::At(0);
+        let on_the_way = pgweir.answers.iter().take_while(|message| {
+            way = way.next(&self.answers, message);
+            way != Way::Lost
+        });
+        on_the_way.count()
+    }
+
+    /// Shows where the two part.
+    pub fn difference(&self, pgweir: &Self) -> String {
+        let same = self.equal_answers(pgweir);
+        let mut text = String::new();
+        if self.login != pgweir.login {
+            writeln!(text, " logins\n  {:?}\n  {:?}", self.login, pgweir.login).unwrap();
         }
-        writeln!(f, "  {:?}", self.end)
+        for (who, heard) in [("PostgreSQL", self), ("pgweir", pgweir)] {
+            writeln!(text, " {who}, after {same} equal answers:").unwrap();
+            for message in heard.answers.iter().skip(same).take(SHOWN) {
+                writeln!(text, "  {message:?}").unwrap();
+            }
+            writeln!(text, "  {} in all, {:?}", heard.answers.len(), heard.end).unwrap();
+        }
+        text
     }
 }

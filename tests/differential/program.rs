@@ -1,5 +1,7 @@
 //! A program: what a client sends, message by message, and where it waits for answers.
 
+use std::ops::Range;
+
 use crate::common::frontend;
 
 /// A message of a client, and how it is shown.
@@ -37,10 +39,15 @@ impl Program {
         self.steps.iter().filter(|step| matches!(step, Step::Send(_))).count()
     }
 
-    /// The same without one of its steps.
-    pub fn without(&self, step: usize) -> Self {
+    /// Whether a message of it has this word in what people see of it.
+    pub fn mentions(&self, word: &str) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Send(sent) if sent.label.contains(word)))
+    }
+
+    /// The same without some of its steps.
+    pub fn without(&self, steps: Range<usize>) -> Self {
         let mut shorter = self.clone();
-        shorter.steps.remove(step);
+        shorter.steps.drain(steps.start..steps.end.min(self.steps.len()));
         shorter
     }
 }

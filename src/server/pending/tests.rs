@@ -122,6 +122,17 @@ fn an_execute_may_be_a_copy_until_it_is_answered() {
 }
 
 #[test]
+fn a_discard_decides_on_the_names_that_are_known() {
+    let (mut pending, mut statements) = (Pending::default(), Statements::default());
+    pending.sent(Origin::Client, Request::Discard, &mut statements);
+    assert!(pending.leaves_open(b"a", true));
+    assert!(!pending.leaves_open(b"a", false));
+    pending.answered(b'C', b"DISCARD ALL\0", &mut statements).unwrap();
+    pending.answered(b'Z', b"I", &mut statements).unwrap();
+    assert!(!pending.leaves_open(b"a", true));
+}
+
+#[test]
 fn late_copy_data_owes_nothing() {
     settles("Qdc:EZ");
     settles("Q:G d:EZ ddc");
