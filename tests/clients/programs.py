@@ -46,7 +46,15 @@ def node(file):
     return Program(["node", f"node/{file}.mjs"], "Node.js", {"node": "command -v node"})
 
 
+LIBPQ = BUILT / "libpq"
+
 PROGRAMS = {
+    "libpq": Program(
+        [str(LIBPQ)],
+        "C",
+        {"C compiler": "command -v cc", "libpq-dev": "command -v pg_config"},
+        ["sh", "-c", f'cc -Wall -Wextra -Werror -I"$(pg_config --includedir)" -o "{LIBPQ}" c/libpq.c -lpq -pthread'],
+    ),
     "psycopg3": python("psycopg3"),
     "asyncpg": python("asyncpg_driver"),
     "node-postgres": node("node_postgres"),
