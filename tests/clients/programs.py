@@ -38,8 +38,8 @@ class Program:
     is_driver: bool = True
 
 
-def python(file, **more):
-    return Program([sys.executable, f"python/{file}.py"], "Python", **more)
+def python(file, *arguments):
+    return Program([sys.executable, f"python/{file}.py", *arguments], "Python")
 
 
 def node(file):
@@ -47,6 +47,7 @@ def node(file):
 
 
 LIBPQ = BUILT / "libpq"
+PGJDBC = "/usr/share/java/postgresql.jar"
 
 PROGRAMS = {
     "libpq": Program(
@@ -55,10 +56,18 @@ PROGRAMS = {
         {"C compiler": "command -v cc", "libpq-dev": "command -v pg_config"},
         ["sh", "-c", f'cc -Wall -Wextra -Werror -I"$(pg_config --includedir)" -o "{LIBPQ}" c/libpq.c -lpq -pthread'],
     ),
-    "psycopg3": python("psycopg3"),
+    "psycopg2": python("psycopg2_driver"),
+    "psycopg3": python("psycopg3_driver"),
     "asyncpg": python("asyncpg_driver"),
+    "sqlalchemy-psycopg2": python("sqlalchemy_driver", "psycopg2"),
+    "sqlalchemy-psycopg3": python("sqlalchemy_driver", "psycopg"),
+    "sqlalchemy-asyncpg": python("sqlalchemy_driver", "asyncpg"),
+    "django": python("django_driver"),
     "node-postgres": node("node_postgres"),
     "postgres.js": node("postgres_js"),
+    "pgjdbc": Program(
+        ["java", "-cp", PGJDBC, "java/Pgjdbc.java"], "Java", {"java": "command -v javac", "pgjdbc": f"test -e {PGJDBC}"}
+    ),
     "psql": Program([sys.executable, "python/psql.py"], is_driver=False),
     "pgbench": Program([sys.executable, "python/pgbench.py"], is_driver=False),
 }

@@ -50,7 +50,7 @@ def _outcome(name, function):
         else:
             function()
     except Exception as error:  # pylint: disable=broad-except
-        traceback.print_exc()
+        traceback.print_exc(limit=-4, chain=False)
         return f"not ok {name}: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return f"ok {name}"
 
