@@ -49,6 +49,16 @@ def node(file):
 LIBPQ = BUILT / "libpq"
 PGJDBC = "/usr/share/java/postgresql.jar"
 
+
+def rust(driver):
+    return Program(
+        [str(BUILT / "rust/debug/pgweir-client-tests"), driver],
+        "Rust",
+        {"cargo": "command -v cargo", "libpq-dev": "command -v pg_config"},
+        ["cargo", "build", "--quiet", "--locked", "--manifest-path=rust/Cargo.toml", f"--target-dir={BUILT}/rust"],
+    )
+
+
 PROGRAMS = {
     "libpq": Program(
         [str(LIBPQ)],
@@ -68,6 +78,10 @@ PROGRAMS = {
     "pgjdbc": Program(
         ["java", "-cp", PGJDBC, "java/Pgjdbc.java"], "Java", {"java": "command -v javac", "pgjdbc": f"test -e {PGJDBC}"}
     ),
+    "tokio-postgres": rust("tokio-postgres"),
+    "deadpool-postgres": rust("deadpool-postgres"),
+    "sqlx": rust("sqlx"),
+    "diesel": rust("diesel"),
     "psql": Program([sys.executable, "python/psql.py"], is_driver=False),
     "pgbench": Program([sys.executable, "python/pgbench.py"], is_driver=False),
 }
