@@ -47,6 +47,7 @@ def node(file):
 
 
 LIBPQ = BUILT / "libpq"
+GOCODE = "/usr/share/gocode"
 PGJDBC = "/usr/share/java/postgresql.jar"
 
 
@@ -56,6 +57,18 @@ def rust(driver):
         "Rust",
         {"cargo": "command -v cargo", "libpq-dev": "command -v pg_config"},
         ["cargo", "build", "--quiet", "--locked", "--manifest-path=rust/Cargo.toml", f"--target-dir={BUILT}/rust"],
+    )
+
+
+
+def go(driver, source):
+    """Debian's Go packages are a GOPATH; no module is fetched."""
+    settings = f'GO111MODULE=off GOFLAGS= GOPATH={GOCODE} GOCACHE="{BUILT}/go-cache"'
+    return Program(
+        [str(BUILT / "go-drivers"), driver],
+        "Go",
+        {"go": "command -v go", source: f"test -e {GOCODE}/src/github.com/lib/pq -a -e {GOCODE}/src/github.com/jackc/pgx/v4"},
+        ["sh", "-c", f'cd go && {settings} go build -o "{BUILT}/go-drivers" .'],
     )
 
 
@@ -82,6 +95,8 @@ PROGRAMS = {
     "deadpool-postgres": rust("deadpool-postgres"),
     "sqlx": rust("sqlx"),
     "diesel": rust("diesel"),
+    "pgx": go("pgx", "pgx"),
+    "lib/pq": go("pq", "lib/pq"),
     "psql": Program([sys.executable, "python/psql.py"], is_driver=False),
     "pgbench": Program([sys.executable, "python/pgbench.py"], is_driver=False),
 }
