@@ -60,7 +60,6 @@ def rust(driver):
     )
 
 
-
 def go(driver, source):
     """Debian's Go packages are a GOPATH; no module is fetched."""
     settings = f'GO111MODULE=off GOFLAGS= GOPATH={GOCODE} GOCACHE="{BUILT}/go-cache"'
@@ -97,6 +96,15 @@ PROGRAMS = {
     "diesel": rust("diesel"),
     "pgx": go("pgx", "pgx"),
     "lib/pq": go("pq", "lib/pq"),
+    "pdo": Program(["php", "php/pdo.php"], "PHP", {"php": "command -v php", "pdo_pgsql": "php -m | grep -q pdo_pgsql"}),
+    "dbd-pg": Program(["perl", "perl/dbd_pg.pl"], "Perl", {"perl": "command -v perl", "DBD::Pg": "perl -MDBD::Pg -e 1"}),
+    "ruby-pg": Program(["ruby", "ruby/ruby_pg.rb"], "Ruby", {"ruby": "command -v ruby", "pg": "ruby -e 'require %(pg)'"}),
     "psql": Program([sys.executable, "python/psql.py"], is_driver=False),
     "pgbench": Program([sys.executable, "python/pgbench.py"], is_driver=False),
+    # The last one: it says SET client_min_messages, which stays on the servers and would keep notices from others.
+    "active-record": Program(
+        ["ruby", "ruby/active_record.rb"],
+        "Ruby",
+        {"ruby": "command -v ruby", "ActiveRecord": "ruby -e 'require %(active_record)'"},
+    ),
 }

@@ -57,7 +57,7 @@ def main():
     if arguments.update_readme:
         write_readme()
         return
-    reports, missing = run_all(arguments.programs or list(PROGRAMS), arguments.direct)
+    reports, missing = run_all([name for name in PROGRAMS if name in (arguments.programs or PROGRAMS)], arguments.direct)
     complaints = []
     if not arguments.direct:
         remember(reports)
