@@ -312,7 +312,12 @@ impl Author {
     fn drop_names(&mut self) {
         let sql = self.dice.pick(sql::DROPS);
         if !self.has_names() || self.dice.percent(60) {
-            return self.send(program::query(sql));
+            self.send(program::query(sql));
+            if sql.starts_with("SELECT") || sql.starts_with("/*") {
+                // What looks like something else is known by its answer only.
+                self.steps.push(Step::Wait);
+            }
+            return;
         }
         // What an Execute drops is known by its answer only, and a single name is looked for in simple queries only.
         let sql = if sql.contains(" ALL") && !sql.contains(';') { sql } else { "DISCARD PLANS" };

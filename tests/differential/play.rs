@@ -81,7 +81,7 @@ async fn play(port: u16, database: &str, program: &Program, wait: Wait<'_>) -> H
     // More than any program has answers, so that both sides are read as fast as they write.
     let (sender, answers) = mpsc::channel(100_000);
     // In a task of its own, so that no wait ends in the middle of a message.
-    let reader = tokio::spawn(read(input, sender));
+    let reader = tokio::spawn(read(input, sender, program.mentions(" w")));
     let heard = Heard { login: Vec::new(), answers: Vec::new(), waits: Vec::new(), end: End::Terminated };
     let mut client = Client { output, answers, heard, way: Way::At(0) };
     let result = client.run(database, program, wait).await;
@@ -93,13 +93,27 @@ async fn play(port: u16, database: &str, program: &Program, wait: Wait<'_>) -> H
     heard
 }
 
-async fn read(mut input: OwnedReadHalf, answers: mpsc::Sender<Message>) -> Option<()> {
+/// A table that a program changes for good is another one for its second play.
+async fn read(mut input: OwnedReadHalf, answers: mpsc::Sender<Message>, defines: bool) -> Option<()> {
     loop {
         let tag = input.read_u8().await.ok()?;
         let length = usize::try_from(input.read_u32().await.ok()?).unwrap();
         let mut body = vec![0; length.checked_sub(4)?];
         input.read_exact(&mut body).await.ok()?;
+        if defines && tag == b'T' {
+            hide_tables(&mut body);
+        }
         answers.send(Message { tag, body }).await.ok()?;
+    }
+}
+
+/// Takes the tables and their columns' numbers out of a RowDescription.
+fn hide_tables(body: &mut [u8]) {
+    let mut rest = &mut body[2..];
+    while let Some(name) = rest.iter().position(|byte| *byte == 0) {
+        let (field, further) = rest[name + 1..].split_at_mut(18);
+        field[..6].fill(0);
+        rest = further;
     }
 }
 
@@ -195,26 +209,27 @@ enum Way {
     At(usize),
     /// Something else has come.
     Lost,
+    /// PostgreSQL had an outdated plan, and the pooler has not: from here on nothing can be expected.
+    Free,
 }
 
 impl Way {
     fn is_before(self, wanted: usize) -> bool {
-        self.at().is_none_or(|at| at < wanted)
-    }
-
-    fn at(self) -> Option<usize> {
         match self {
-            Self::At(at) => Some(at),
-            Self::Lost => None,
+            Self::At(at) => at < wanted,
+            Self::Lost => true,
+            Self::Free => false,
         }
     }
 
     fn next(self, expected: &[Message], message: &Message) -> Self {
-        let Some((at, due)) = self.at().and_then(|at| Some((at, expected.get(at)?))) else {
-            return Self::Lost;
-        };
+        let Self::At(at) = self else { return self };
+        let Some(due) = expected.get(at) else { return Self::Lost };
         if alike(due, message) {
             return Self::At(at + 1);
+        }
+        if is_outdated(due) {
+            return Self::Free;
         }
         let ready = expected[at..].iter().position(|message| message.tag == b'Z');
         match ready {
@@ -248,6 +263,12 @@ fn cannot_be_made(pgweir: &Message) -> bool {
     pgweir.tag == b'E' && pgweir.field('C') == "25P02" && pgweir.field('R') == "exec_parse_message"
 }
 
+/// Exception: PostgreSQL refuses a statement whose plan is outdated, and goes on to. The pooler makes it afresh where it
+/// can without its client's knowledge.
+fn is_outdated(postgresql: &Message) -> bool {
+    postgresql.tag == b'E' && postgresql.field('M') == "cached plan must not change result type"
+}
+
 /// Exception: where a Parse, a Bind or a Describe is sent behind a COPY before that is known to be one, the COPY finds first what
 /// was put in front of it, and names the type of that.
 fn both_in_copy(postgresql: &Message, pgweir: &Message) -> bool {
@@ -271,10 +292,16 @@ impl Heard {
     pub fn matches(&self, pgweir: &Self) -> bool {
         let way = self.way(&pgweir.answers);
         let complete = match way {
+            Way::Free => return true,
             Way::At(at) => at == self.answers.len() || self.end == End::Cut,
             Way::Lost => self.end == End::Cut && self.equal_answers(pgweir) == self.answers.len(),
         };
         self.login == pgweir.login && self.end == pgweir.end && complete
+    }
+
+    /// Whether they were compared only up to a plan that was outdated for PostgreSQL.
+    pub fn is_outdated_for(&self, pgweir: &Self) -> bool {
+        self.way(&pgweir.answers) == Way::Free
     }
 
     /// Whether the two are the same without any exception.
