@@ -66,6 +66,22 @@ impl Stage {
         heard
     }
 
+    /// Reads the answer to a batch of small results; whether it is an error.
+    async fn is_refused(&mut self) -> bool {
+        let mut failed = false;
+        loop {
+            let tag = common::patiently("answer", self.socket.read_u8()).await.unwrap();
+            let length = usize::try_from(self.socket.read_u32().await.unwrap()).unwrap();
+            let mut body = vec![0; length - 4];
+            self.socket.read_exact(&mut body).await.unwrap();
+            match tag {
+                b'Z' => return failed,
+                b'E' => failed = true,
+                _ => {}
+            }
+        }
+    }
+
     fn look(&mut self) {
         self.most = self.most.max(self.pooler.rss());
     }
@@ -144,4 +160,102 @@ async fn a_copy_from_a_fast_writer() {
         stage.ask(&frontend::copy_done()).await;
     }
     stage.has_not_grown();
+}
+
+/// A text that is larger than all of it, as a Query and as a Parse with a name and without.
+#[tokio::test]
+async fn a_text_that_is_larger_than_all_of_it() {
+    let mut stage = Stage::open().await;
+    let text = format!("SELECT 1 /* {} */", "x".repeat(usize::try_from(25 * scale() * MB).unwrap()));
+    for statement in [None, Some(""), Some("named")] {
+        let message =
+            statement.map_or_else(|| frontend::query(&text), |name| frontend::parse(name, &text, &[]));
+        for chunk in message.chunks(1 << 20) {
+            stage.socket.write_all(chunk).await.unwrap();
+            stage.look();
+        }
+        let run = [frontend::bind("", statement.unwrap_or_default(), &[]), frontend::execute("", 0)].concat();
+        let rest = if statement.is_some() { [run, frontend::sync()].concat() } else { Vec::new() };
+        assert!(stage.ask(&rest).await > 0);
+    }
+    stage.has_not_grown();
+}
+
+/// Statements of a test with more distinct ones than anybody needs. A scale of 34 makes it a million.
+fn many() -> u64 {
+    30_000 * scale()
+}
+
+/// Each statement is parsed and used, in batches; `closes` tells whether it is closed again. The errors that came.
+async fn prepare_many(stage: &mut Stage, closes: bool) -> usize {
+    let mut refused = 0;
+    for first in (0..many()).step_by(100) {
+        let mut batch = Vec::new();
+        for number in first..first + 100 {
+            let name = format!("statement_{number}");
+            batch.extend(frontend::parse(&name, &format!("SELECT {number} /* {closes} */"), &[]));
+            batch.extend([frontend::bind("", &name, &[]), frontend::execute("", 0)].concat());
+            if closes {
+                batch.extend(frontend::close('S', &name));
+            }
+            batch.extend(frontend::sync());
+        }
+        stage.socket.write_all(&batch).await.unwrap();
+        for _ in 0..100 {
+            refused += usize::from(stage.is_refused().await);
+        }
+        stage.look();
+    }
+    refused
+}
+
+/// Would break with: anything that is kept for a statement which its client has closed, or which was refused.
+#[tokio::test]
+async fn more_distinct_statements_than_anybody_needs() {
+    for closes in [true, false] {
+        let mut stage = Stage::open().await;
+        let refused = prepare_many(&mut stage, closes).await;
+        let kept = if closes { 0 } else { 10_000 };
+        assert_eq!(u64::try_from(refused).unwrap(), if closes { 0 } else { many() - kept });
+        let shown = stage.pooler.console("SHOW PREPARED_STATEMENTS").await;
+        // The server keeps the last ones for others.
+        let held = if closes { 200 } else { 10_000 };
+        assert_eq!(shown.len(), held);
+        let bytes: u64 = shown.iter().map(|row| row[3].as_deref().unwrap().parse::<u64>().unwrap()).sum();
+        let growth = stage.most.saturating_sub(stage.at_rest);
+        println!(
+            "{} statements, closed: {closes}: {held} kept with {bytes} bytes, {growth} bytes more",
+            many()
+        );
+        assert!(growth < GROWTH, "{growth} bytes");
+        stage.socket.write_all(&frontend::terminate()).await.unwrap();
+    }
+}
+
+/// Would break with: statements of a long batch that stay on the server, or a search that grows with them.
+#[tokio::test]
+async fn more_distinct_statements_in_one_batch_than_a_server_keeps() {
+    let mut stage = Stage::open().await;
+    let began = stage.pooler.cpu_time();
+    for first in (0..20_000 * scale()).step_by(100) {
+        let mut chunk = Vec::new();
+        for number in first..first + 100 {
+            chunk.extend(frontend::parse("s", &format!("SELECT {number}"), &[]));
+            chunk.extend(frontend::close('S', "s"));
+        }
+        chunk.extend(frontend::flush());
+        stage.socket.write_all(&chunk).await.unwrap();
+        let mut answers = [0; 200 * 5];
+        common::patiently("answers", stage.socket.read_exact(&mut answers)).await.unwrap();
+    }
+    stage.ask(&frontend::sync()).await;
+    let held = stage.pooler.console("SHOW PREPARED_STATEMENTS").await.len();
+    println!("{held} statements in a batch took {:?}", stage.pooler.cpu_time() - began);
+    assert_eq!(u64::try_from(held).unwrap(), 20_000 * scale());
+    for number in 0..held / 7 {
+        let again = format!("SELECT 'again' || {number}");
+        let messages = [frontend::parse("s", &again, &[]), frontend::close('S', "s"), frontend::sync()];
+        stage.ask(&messages.concat()).await;
+    }
+    assert_eq!(stage.pooler.console("SHOW PREPARED_STATEMENTS").await.len(), 200);
 }

@@ -2,7 +2,7 @@
 //! Columns of our own belong in tables of our own.
 
 use super::table::Columns;
-use crate::wire::backend::Type::{Int4 as I, Numeric as N, Text as S};
+use crate::wire::backend::Type::{Int4 as I, Int8 as Q, Numeric as N, Text as S};
 
 pub(super) const VERSION: Columns = &[("version", S)];
 
@@ -162,6 +162,19 @@ pub(super) const USERS: Columns = &[
 ];
 
 pub(super) const LISTS: Columns = &[("list", S), ("items", I)];
+
+/// Our own: the named prepared statements of all clients.
+pub(super) const PREPARED_STATEMENTS: Columns = &[
+    ("name", S),
+    ("query", S),
+    ("parameter_types", S),
+    ("bytes", Q),
+    ("clients", Q),
+    ("servers", Q),
+    ("server_parses", Q),
+    ("binds", Q),
+    ("heals", Q),
+];
 
 pub(super) const CONFIG: Columns = &[("key", S), ("value", S), ("default", S), ("changeable", S)];
 

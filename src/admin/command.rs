@@ -85,6 +85,8 @@ shows! {
     Databases = "DATABASES",
     /// A row for each user.
     Users = "USERS",
+    /// A row for each prepared statement.
+    PreparedStatements = "PREPARED_STATEMENTS",
     /// A row for each setting.
     Config = "CONFIG",
     /// How many there are of what.

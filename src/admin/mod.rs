@@ -141,6 +141,9 @@ impl AdminConsole {
                 Table::new(c::DATABASES, service.overview().databases.iter().map(rows::databases))
             }
             Show::Users => Table::new(c::USERS, service.overview().users.iter().map(rows::users)),
+            Show::PreparedStatements => {
+                Table::new(c::PREPARED_STATEMENTS, rows::prepared_statements(&service.interner))
+            }
             Show::Config => Table::new(c::CONFIG, self.verbs.effective().iter().map(rows::config)),
             Show::Lists => Table::new(c::LISTS, rows::lists(&service.overview())),
             Show::State => Table::new(c::STATE, rows::state()),

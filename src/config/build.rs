@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::error::{Findings, Problem, Remark, Section};
 use super::model::{
     Auth, AuthMethod, ClientTimeouts, Config, Database, Limits, Listen, Log, LogFormat, PoolDefaults,
-    PoolMode, UnixListen, User,
+    PoolMode, StatementLimits, UnixListen, User,
 };
 use super::resolve::{Resolved, Values};
 use super::{database, settings};
@@ -178,7 +178,17 @@ fn pool(general: &Values) -> PoolDefaults {
         server_reset_query: general.text("server_reset_query").unwrap_or_default().to_owned(),
         server_round_robin: general.is_on("server_round_robin"),
         max_prepared_statements: general.number("max_prepared_statements").unwrap_or(200),
+        statement_limits: statement_limits(general),
         unix_socket_dir: path(general, "unix_socket_dir"),
+    }
+}
+
+fn statement_limits(general: &Values) -> StatementLimits {
+    let limit = |name| general.limit(name).flatten().and_then(|limit| usize::try_from(limit).ok());
+    StatementLimits {
+        client_count: limit("max_client_prepared_statements"),
+        client_bytes: limit("max_client_prepared_bytes"),
+        bytes: limit("max_prepared_bytes"),
     }
 }
 

@@ -126,6 +126,17 @@ impl PoolMode {
     }
 }
 
+/// What named prepared statements may take of pgweir's memory; `None` is unlimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StatementLimits {
+    /// Statements of one client.
+    pub client_count: Option<usize>,
+    /// Bytes of the names and texts of one client.
+    pub client_bytes: Option<usize>,
+    /// Bytes of all statements of the process.
+    pub bytes: Option<usize>,
+}
+
 /// What a pool is when neither its database nor its user says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolDefaults {
@@ -153,6 +164,8 @@ pub struct PoolDefaults {
     pub server_round_robin: bool,
     /// Named prepared statements that a server holds; 0 lets them through as they are.
     pub max_prepared_statements: u32,
+    /// What the statements of clients may take of memory.
+    pub statement_limits: StatementLimits,
     /// Folder of PostgreSQL's Unix socket for a database without a host.
     pub unix_socket_dir: Option<PathBuf>,
 }
@@ -324,6 +337,8 @@ pub struct PoolSettings {
     pub server_round_robin: bool,
     /// See [`PoolDefaults::max_prepared_statements`].
     pub max_prepared_statements: u32,
+    /// See [`PoolDefaults::statement_limits`].
+    pub statement_limits: StatementLimits,
 }
 
 impl Config {
@@ -367,6 +382,7 @@ impl Config {
             server_reset_query: defaults.server_reset_query.clone(),
             server_round_robin: defaults.server_round_robin,
             max_prepared_statements: defaults.max_prepared_statements,
+            statement_limits: defaults.statement_limits,
         })
     }
 

@@ -9,7 +9,7 @@ use crate::session::Overview;
 type PoolFigure = (Kind, &'static str, &'static str, fn(&PoolSnapshot) -> f64);
 
 /// Families with a sample for each pool.
-const POOLS: [PoolFigure; 14] = [
+const POOLS: [PoolFigure; 21] = [
     (Gauge, "pgweir_pool_size_limit", "Servers that the pool may have; 0 is no limit.", |p| limit(p.size)),
     (Gauge, "pgweir_pool_oldest_wait_seconds", "How long the oldest waiting client has waited.", |p| {
         p.oldest_wait.as_secs_f64()
@@ -42,11 +42,39 @@ const POOLS: [PoolFigure; 14] = [
     (Counter, "pgweir_pool_wait_seconds_total", "Time that clients waited for a server.", |p| {
         seconds(p.traffic.wait_micros)
     }),
+    (Gauge, "pgweir_pool_prepared_statements", "Named prepared statements on servers.", |p| {
+        count(p.statements)
+    }),
+    (Counter, "pgweir_pool_prepared_hits_total", "Uses of a named statement that was on the server.", |p| {
+        float(p.traffic.prepared_hits)
+    }),
+    (Counter, "pgweir_pool_prepared_misses_total", "Uses of a named statement that was not.", |p| {
+        float(p.traffic.prepared_misses)
+    }),
+    (
+        Counter,
+        "pgweir_pool_parses_saved_total",
+        "Named Parse messages that no server had to carry out.",
+        |p| float(p.traffic.parses_saved),
+    ),
+    (Counter, "pgweir_pool_prepared_evictions_total", "Named statements closed to make room.", |p| {
+        float(p.traffic.prepared_evictions)
+    }),
+    (
+        Counter,
+        "pgweir_pool_prepared_heals_total",
+        "Named statements made afresh: what the server had no longer held, or might not.",
+        |p| float(p.traffic.prepared_heals),
+    ),
+    (Counter, "pgweir_pool_prepared_refusals_total", "Named Parse messages refused for a limit.", |p| {
+        float(p.traffic.prepared_refusals)
+    }),
 ];
 
 /// All families.
 pub(super) fn families(overview: &Overview) -> Vec<Family> {
     let mut families = totals(overview);
+    families.extend(statements(overview));
     families.push(by_state(
         &overview.pools,
         "pgweir_pool_clients",
@@ -92,6 +120,25 @@ fn totals(overview: &Overview) -> Vec<Family> {
             "pgweir_login_errors_total",
             "Clients that were refused or failed before they had a pool.",
             float(overview.traffic.errors),
+        ),
+    ]
+}
+
+fn statements(overview: &Overview) -> [Family; 3] {
+    let limit = overview.config.pool.statement_limits.bytes;
+    [
+        Family::single(
+            Gauge,
+            "pgweir_prepared_statements",
+            "Named prepared statements of all clients, equal ones counted once.",
+            count(overview.statements.statements),
+        ),
+        Family::single(Gauge, "pgweir_prepared_bytes", "What they take.", count(overview.statements.bytes)),
+        Family::single(
+            Gauge,
+            "pgweir_prepared_bytes_limit",
+            "What they may take (max_prepared_bytes); 0 is no limit.",
+            count(limit.unwrap_or(0)),
         ),
     ]
 }

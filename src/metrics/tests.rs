@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::{Config, PoolMode};
 use crate::pool::{PoolId, PoolSnapshot};
+use crate::server::InternerTotals;
 use crate::session::{CONSOLE, DatabaseOverview};
 use crate::stats::TrafficSnapshot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,10 +24,12 @@ fn pool(database: &str, user: &str) -> PoolSnapshot {
         login: 1,
         size: Some(20),
         seats: 8,
+        statements: 150,
         traffic: TrafficSnapshot {
             queries: 7,
             query_micros: 2_500_000,
             received: u64::MAX,
+            prepared_hits: 12,
             ..TrafficSnapshot::default()
         },
     }
@@ -64,6 +67,7 @@ fn overview() -> Overview {
         clients: 30,
         logins: 1,
         traffic: TrafficSnapshot { cancels: 5, ..TrafficSnapshot::default() },
+        statements: InternerTotals { statements: 60, bytes: 9000 },
     }
 }
 
@@ -109,6 +113,11 @@ fn every_line_is_well_formed() {
     assert_eq!(value("pgweir_pool_oldest_wait_seconds", alice), 1.5);
     assert_eq!(value("pgweir_pool_query_seconds_total", alice), 2.5);
     assert_eq!(value("pgweir_cancels_total", ""), 5.0);
+    assert_eq!(value("pgweir_pool_prepared_statements", alice), 150.0);
+    assert_eq!(value("pgweir_pool_prepared_hits_total", alice), 12.0);
+    assert_eq!(value("pgweir_prepared_statements", ""), 60.0);
+    assert_eq!(value("pgweir_prepared_bytes", ""), 9000.0);
+    assert_eq!(value("pgweir_prepared_bytes_limit", ""), 268_435_456.0);
     assert_eq!(value("pgweir_clients_limit", ""), 100.0);
     assert_eq!(value("pgbouncer_pools_client_active_connections", alice), 8.0);
     assert_eq!(value("pgbouncer_stats_totals_queries_pooled_total", "database=\"app\""), 14.0);

@@ -51,6 +51,8 @@ pub struct PoolSnapshot {
     pub size: Option<u32>,
     /// Places taken under that limit.
     pub seats: u32,
+    /// Named prepared statements on its servers.
+    pub statements: usize,
     /// What went through it.
     pub traffic: TrafficSnapshot,
 }
@@ -195,6 +197,7 @@ impl ServerPool {
             login: self.dialling_count(),
             size: settings.size,
             seats: self.quotas().pool.used(),
+            statements: servers.iter().map(|server| server.statements()).sum(),
             traffic: self.traffic.snapshot(),
         }
     }

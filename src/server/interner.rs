@@ -1,9 +1,11 @@
 //! Prepared statements that all clients share: the same SQL and parameter types have one name on every server.
 
+use super::usage::Usage;
+use crate::wire::split_cstr;
 use bytes::{BufMut, Bytes, BytesMut};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// What all names that pgweir gives to statements begin with.
 pub const PREFIX: &[u8] = b"pgweir_";
@@ -31,15 +33,28 @@ pub(super) fn with_client_name(body: &[u8], name: &[u8]) -> BytesMut {
     out
 }
 
-/// Entries below which the table is not swept.
+/// Entries that the table keeps room for.
 const SMALL: usize = 1024;
 
+/// What a statement takes beside its text: itself, its entry in the table, and what the allocator keeps of both.
+const OVERHEAD: usize = size_of::<Statement>() + size_of::<(Bytes, Weak<Statement>)>() + 64;
+
 /// A prepared statement: what a Parse says behind the name, byte for byte, and a number that is never given to another.
-#[derive(Debug)]
 pub struct Statement {
     id: u64,
     tail: Bytes,
     generation: AtomicU32,
+    /// How it is used.
+    pub usage: Usage,
+    /// Where it is forgotten when nobody uses it any longer.
+    home: Arc<Mutex<Table>>,
+}
+
+impl std::fmt::Debug for Statement {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Its home is the table of all others.
+        f.debug_struct("Statement").field("id", &self.id).field("tail", &self.tail).finish_non_exhaustive()
+    }
 }
 
 impl PartialEq for Statement {
@@ -69,6 +84,24 @@ impl Statement {
         &self.tail
     }
 
+    /// Its name on servers.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}{}", String::from_utf8_lossy(PREFIX), self.id)
+    }
+
+    /// The SQL, in its client's encoding.
+    #[must_use]
+    pub fn sql(&self) -> &[u8] {
+        split_cstr(&self.tail).map_or(&self.tail[..], |(sql, _)| sql)
+    }
+
+    /// The types of parameters that its client named.
+    pub fn parameter_types(&self) -> impl Iterator<Item = u32> {
+        let types = split_cstr(&self.tail).and_then(|(_, rest)| rest.get(2..)).unwrap_or_default();
+        types.chunks_exact(4).filter_map(|oid| oid.first_chunk().map(|oid| u32::from_be_bytes(*oid)))
+    }
+
     /// How often it has turned out that what servers made of it no longer holds.
     #[must_use]
     pub fn generation(&self) -> u32 {
@@ -87,33 +120,89 @@ impl Statement {
     pub fn is_local(&self) -> bool {
         self.tail.is_empty()
     }
+
+    /// The bytes that it takes, wherever it is used.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        cost(&self.tail)
+    }
 }
 
-/// The table of statements. It keeps none alive: those who use one do.
+impl Drop for Statement {
+    fn drop(&mut self) {
+        if !self.is_local() {
+            lock(&self.home).forget(self);
+        }
+    }
+}
+
+fn cost(tail: &[u8]) -> usize {
+    tail.len() + OVERHEAD
+}
+
+/// The table of statements. It keeps none alive: those who use one do, and it goes with the last of them.
 #[derive(Debug, Default)]
 pub struct Interner {
-    table: Mutex<Table>,
+    table: Arc<Mutex<Table>>,
     last: AtomicU64,
+}
+
+/// A statement would not fit under the limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full {
+    /// Bytes that all statements take.
+    pub bytes: usize,
+    /// Bytes that it would take.
+    pub wanted: usize,
+    /// The limit.
+    pub limit: usize,
+}
+
+/// What all statements take.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InternerTotals {
+    /// Statements that are in use.
+    pub statements: usize,
+    /// Their bytes.
+    pub bytes: usize,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     statements: HashMap<Bytes, Weak<Statement>>,
-    sweep_at: usize,
+    /// Of all statements that are not dropped yet. It changes under the lock, so that a limit holds at every moment.
+    bytes: usize,
 }
 
 impl Interner {
     /// The statement with this tail; byte by byte equal tails are the same statement.
     #[must_use]
     pub fn intern(&self, tail: &[u8]) -> Arc<Statement> {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(statement) = table.statements.get(tail).and_then(Weak::upgrade) {
-            return statement;
+        let mut table = lock(&self.table);
+        table.find(tail).unwrap_or_else(|| self.add(&mut table, tail))
+    }
+
+    /// The same under a limit on the bytes of all statements. One that is there already takes nothing more.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when a new one would be over it.
+    pub fn intern_within(&self, tail: &[u8], limit: Option<usize>) -> Result<Arc<Statement>, Full> {
+        let mut table = lock(&self.table);
+        if let Some(statement) = table.find(tail) {
+            return Ok(statement);
         }
-        let statement = self.make(Bytes::copy_from_slice(tail));
-        table.statements.insert(statement.tail.clone(), Arc::downgrade(&statement));
-        table.sweep_if_large();
-        statement
+        let (bytes, wanted) = (table.bytes, cost(tail));
+        match limit.filter(|limit| bytes + wanted > *limit) {
+            Some(limit) => Err(Full { bytes, wanted, limit }),
+            None => Ok(self.add(&mut table, tail)),
+        }
+    }
+
+    /// The statement with this tail, if anybody uses it.
+    #[must_use]
+    pub fn find(&self, tail: &[u8]) -> Option<Arc<Statement>> {
+        lock(&self.table).find(tail)
     }
 
     /// A statement that is shared with nobody and kept nowhere.
@@ -122,33 +211,59 @@ impl Interner {
         self.make(Bytes::new())
     }
 
+    fn add(&self, table: &mut Table, tail: &[u8]) -> Arc<Statement> {
+        let statement = self.make(Bytes::copy_from_slice(tail));
+        // A namesake that is about to be forgotten goes first, with its copy of the text.
+        table.statements.remove(tail);
+        table.statements.insert(statement.tail.clone(), Arc::downgrade(&statement));
+        table.bytes += statement.bytes();
+        statement
+    }
+
     fn make(&self, tail: Bytes) -> Arc<Statement> {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        Arc::new(Statement { id, tail, generation: AtomicU32::new(0) })
+        let home = Arc::clone(&self.table);
+        Arc::new(Statement { id, tail, generation: AtomicU32::new(0), usage: Usage::default(), home })
     }
 
-    /// Statements in the table.
+    /// How many statements there are, and what they take.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner).statements.len()
+    pub fn totals(&self) -> InternerTotals {
+        let table = lock(&self.table);
+        InternerTotals { statements: table.statements.len(), bytes: table.bytes }
     }
 
-    /// Whether there are none.
+    /// All statements, in the order of their numbers.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub fn list(&self) -> Vec<Arc<Statement>> {
+        let mut all: Vec<_> = lock(&self.table).statements.values().filter_map(Weak::upgrade).collect();
+        all.sort_unstable_by_key(|statement| statement.id);
+        all
     }
 }
 
 impl Table {
-    /// Forgets statements that nobody uses, each time the table has doubled.
-    fn sweep_if_large(&mut self) {
-        if self.statements.len() >= self.sweep_at.max(SMALL) {
-            self.statements.retain(|_, statement| statement.strong_count() > 0);
-            self.statements.shrink_to(SMALL);
-            self.sweep_at = self.statements.len().saturating_mul(2);
+    fn find(&self, tail: &[u8]) -> Option<Arc<Statement>> {
+        self.statements.get(tail).and_then(Weak::upgrade)
+    }
+
+    /// Forgets a statement that nobody uses any longer. Another may have come in its place meanwhile.
+    fn forget(&mut self, statement: &Statement) {
+        self.bytes -= statement.bytes();
+        let entry = self.statements.get(&statement.tail);
+        if entry.is_some_and(|entry| std::ptr::eq(entry.as_ptr(), statement)) {
+            self.statements.remove(&statement.tail);
+        }
+        if self.statements.len().max(SMALL) < self.statements.capacity() / 4 {
+            self.statements.shrink_to(2 * self.statements.len());
         }
     }
+}
+
+/// No strong reference may end while the lock is held: it would be taken again for the drop.
+fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    // The table is whole after every step, so a panic elsewhere cannot have spoilt it.
+    table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -175,13 +290,50 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_uses_is_forgotten() {
+    fn what_nobody_uses_is_forgotten_at_once() {
         let interner = Interner::default();
         let kept = interner.intern(b"kept");
-        for number in 0..10_000 {
-            let _dropped = interner.intern(format!("select {number}").as_bytes());
-        }
-        assert!(interner.len() <= SMALL);
+        let many: Vec<_> =
+            (0..10_000).map(|number| interner.intern(format!("select {number}").as_bytes())).collect();
+        assert_eq!(interner.totals().statements, 10_001);
+        let bytes: usize = many.iter().map(|statement| statement.bytes()).sum();
+        assert_eq!(interner.totals().bytes, bytes + kept.bytes());
+        drop(many);
+        assert_eq!(interner.totals(), InternerTotals { statements: 1, bytes: kept.bytes() });
         assert!(Arc::ptr_eq(&kept, &interner.intern(b"kept")));
+        assert_eq!(interner.list(), [kept]);
+        assert_eq!(interner.totals(), InternerTotals::default());
+    }
+
+    #[test]
+    fn a_limit_is_for_what_is_not_there_yet() {
+        let interner = Interner::default();
+        let one = interner.intern_within(b"one", Some(cost(b"one"))).unwrap();
+        let (bytes, limit) = (one.bytes(), cost(b"one") + 1);
+        let full = Full { bytes, wanted: cost(b"two"), limit };
+        assert_eq!(interner.intern_within(b"two", Some(limit)), Err(full));
+        assert!(interner.intern_within(b"one", Some(0)).is_ok_and(|same| Arc::ptr_eq(&same, &one)));
+        drop(one);
+        assert!(interner.intern_within(b"two", Some(cost(b"two"))).is_ok());
+        assert!(interner.intern_within(b"three", None).is_ok());
+    }
+
+    #[test]
+    fn the_limit_holds_whatever_happens_at_once() {
+        let interner = Interner::default();
+        let limit = 8 * cost(b"0");
+        std::thread::scope(|scope| {
+            for seed in 0..4_u8 {
+                let interner = &interner;
+                scope.spawn(move || {
+                    for turn in (0..=u8::MAX).cycle().take(5_000) {
+                        let tail = [(turn % 11) ^ seed];
+                        let _held = interner.intern_within(&tail, Some(limit));
+                        assert!(interner.totals().bytes <= limit);
+                    }
+                });
+            }
+        });
+        assert_eq!(interner.totals(), InternerTotals::default());
     }
 }

@@ -4,23 +4,27 @@ mod cancel;
 mod clean;
 mod interner;
 mod login;
+mod names;
 mod pending;
 mod rerun;
 mod settings;
 mod shape;
 mod statements;
 mod understanding;
+mod usage;
 
 pub use cancel::{CancelHandle, Cancelling};
 pub use clean::{Clean, QueryError, Unclean};
-pub use interner::{Interner, NOBODY, PREFIX, PROBE, Statement};
+pub use interner::{Full, Interner, InternerTotals, NOBODY, PREFIX, PROBE, Statement};
 pub use login::{DialError, Target, dial};
+pub use names::{Names, is_kept};
 pub use pending::{Delivery, Origin, Pending, Request, Surprise};
 pub use rerun::{Fault, Rerun};
 pub use settings::{Parameters, Settings, is_setting_name};
 pub use shape::Shape;
-pub use statements::{Bound, Named, Names, Presence, Statements, Unnamed};
+pub use statements::{Bound, Named, Presence, Statements, Unnamed};
 pub use understanding::{Event, Health, Understanding};
+pub use usage::{Usage, UsageSnapshot};
 
 use crate::net::{Pipe, Stream};
 use crate::wire::{HEADER, MAX_MESSAGE, Malformed, Piece, Scanner};
@@ -191,6 +195,11 @@ impl Server {
                 let _fits = self
                     .input
                     .insert(|out| crate::wire::put_message(out, b'E', |out| out.extend_from_slice(&renamed)));
+            }
+            Delivery::Report(report) => {
+                self.input.drop_fresh(taken);
+                // A report of our own is never too long for a message.
+                let _fits = self.input.insert(|out| report.put(out));
             }
             Delivery::Pooler | Delivery::Tolerated => self.input.drop_fresh(taken),
         }

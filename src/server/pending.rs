@@ -7,10 +7,11 @@
 //! <https://www.postgresql.org/docs/current/protocol-flow.html>
 
 use super::interner::Statement;
+use super::names::significant;
 use super::rerun::Fault;
 use super::shape::Shape;
 use super::statements::{Named, Statements};
-use crate::wire::{Fields, backend, sqlstate};
+use crate::wire::{Fields, Report, backend, sqlstate};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -55,6 +56,11 @@ pub enum Request {
     },
     /// Parse under the client's own name, which nobody looks at.
     ParseForeign,
+    /// The same of a name that is too long to be kept: it exists on this server only.
+    ParseHere,
+    /// Parse that is over a limit of pgweir's own. What went out is a Describe of nobody, so that the server refuses it
+    /// in its place and skips what it would have skipped; the client gets this report as the reason.
+    Refused(Box<Report>),
     /// Parse of the unnamed statement: the whole message, unless it was too large to be kept.
     ParseUnnamed(Option<Bytes>),
     /// Bind.
@@ -157,6 +163,8 @@ pub enum Delivery {
     ClientAs(u8),
     /// The client gets it with its own name for the statement in it.
     ClientNamed(Bytes),
+    /// The client gets this in its place.
+    Report(Box<Report>),
     /// The client gets it in front of the next one, unless that is an error which it is not to see.
     ClientLater,
     /// It answers pgweir itself.
@@ -320,10 +328,11 @@ impl Pending {
     /// server that has got the end of a batch answers it, so to wait for that never waits for ever.
     #[must_use]
     pub fn leaves_open(&self, name: &[u8], known: bool) -> bool {
+        let name = significant(name);
         self.naming > 0
             && !self.is_in_first_batch()
             && self.queue.iter().any(|(_, request)| match request.decides_on() {
-                Some(decided) => decided == name,
+                Some(decided) => significant(decided) == name,
                 None => known && *request == Request::Discard,
             })
     }
@@ -439,6 +448,7 @@ impl Pending {
                 Request::ParseNamed { .. }
                 | Request::ParseProbe(_)
                 | Request::ParseForeign
+                | Request::ParseHere
                 | Request::ParseRefused { .. }
                 | Request::ParseUnnamed(_),
             )
@@ -580,6 +590,9 @@ impl Pending {
             // The client hears of it when it uses the statement.
             (_, Request::Tolerated) | (Origin::Pooler, Request::ParseUnnamed(_)) => Delivery::Tolerated,
             (Origin::Pooler, request) if request.ends_batch() => Delivery::Pooler,
+            (_, Request::Refused(report)) if code == Some(sqlstate::UNDEFINED_STATEMENT) => {
+                Delivery::Report(report.clone())
+            }
             (_, request) if code.is_some_and(names_statement) => {
                 request.client_name().cloned().map_or(Delivery::Client, Delivery::ClientNamed)
             }

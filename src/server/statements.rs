@@ -5,10 +5,12 @@
 //! the server did not carry it out, so that they always say what will be true when the next message arrives there.
 
 use super::interner::Statement;
+use super::names::Names;
 use super::pending::{Origin, Request};
 use super::shape::Shape;
+use super::usage::Counted;
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -38,9 +40,6 @@ impl From<Arc<Statement>> for Named {
         Self { statement, told: None }
     }
 }
-
-/// The named statements of a client.
-pub type Names = HashMap<Bytes, Named>;
 
 /// A portal, and the client's name for the statement that it was made from.
 #[derive(Debug, Clone)]
@@ -89,7 +88,7 @@ struct Age {
 
 #[derive(Debug)]
 struct Held {
-    statement: Arc<Statement>,
+    statement: Counted,
     hold: Hold,
     /// When it was parsed.
     age: Age,
@@ -97,6 +96,17 @@ struct Held {
     local_ddl: u64,
     /// The batch that used it last.
     used: u64,
+    /// Its place in the order of use, which may be an earlier one; none while a Close for it is under way.
+    listed: Option<u64>,
+}
+
+impl Held {
+    /// A Close goes out for it.
+    fn leave(&mut self) -> Arc<Statement> {
+        self.hold = Hold::Doubtful;
+        self.listed = None;
+        Arc::clone(&self.statement)
+    }
 }
 
 /// What a server holds.
@@ -109,6 +119,8 @@ pub struct Statements {
     /// The portal that was bound last in this batch.
     pub bound: Option<Bound>,
     held: HashMap<u64, Held>,
+    /// Those that are to stay, by the batch that used them last, as far as it was looked at since.
+    order: BTreeSet<(u64, u64)>,
     /// What a Describe of pgweir's own has found.
     pub found: Option<Shape>,
     /// DDL that was committed in the database, as far as any server's client has said so.
@@ -143,6 +155,7 @@ impl Statements {
     /// All named ones were dropped by pgweir.
     pub fn clear_named(&mut self) {
         self.held.clear();
+        self.order.clear();
         self.local = 0;
     }
 
@@ -205,22 +218,61 @@ impl Statements {
     /// A Parse of this statement goes out.
     pub fn comes(&mut self, statement: &Arc<Statement>) {
         let (batch, age, local_ddl) = (self.batch, self.age_of(statement), self.local_ddl);
-        let (statement, hold) = (Arc::clone(statement), Hold::Coming { batch });
-        self.held.insert(statement.id(), Held { statement, hold, age, local_ddl, used: batch });
+        let (id, hold) = (statement.id(), Hold::Coming { batch });
+        self.unlist(id);
+        let statement = Counted::on_server(Arc::clone(statement));
+        let held = Held { statement, hold, age, local_ddl, used: batch, listed: Some(batch) };
+        self.held.insert(id, held);
+        self.order.insert((batch, id));
     }
 
-    /// The statement to be closed before another one comes, when there are `limit` or more: the one not used for
-    /// longest. One that was used in this batch is never chosen, since messages under way may still need it.
+    /// The statement to be closed before another one comes, when there are `limit` or more that stay: the one not used
+    /// for longest. One that was used in this batch is never chosen, since messages under way may still need it.
     #[must_use]
     pub fn surplus(&mut self, limit: usize) -> Option<Arc<Statement>> {
-        if self.held.len() < limit {
-            return None;
+        while self.order.len() >= limit {
+            let (listed, id) = self.order.first().copied().filter(|(listed, _)| *listed < self.batch)?;
+            self.order.remove(&(listed, id));
+            let Some(held) = self.held.get_mut(&id) else { continue };
+            if held.used == listed {
+                return Some(held.leave());
+            }
+            // It was used since it was listed.
+            held.listed = Some(held.used);
+            self.order.insert((held.used, id));
         }
+        None
+    }
+
+    /// Whether a Close for a statement is under way to make room.
+    #[must_use]
+    pub fn is_leaving(&self, statement: &Statement) -> bool {
+        self.held.get(&statement.id()).is_some_and(|held| held.listed.is_none())
+    }
+
+    fn unlist(&mut self, id: u64) {
+        if let Some(listed) = self.held.get_mut(&id).and_then(|held| held.listed.take()) {
+            self.order.remove(&(listed, id));
+        }
+    }
+
+    /// Statements that no client has a name for, to be closed when memory is short. None of this batch is among them.
+    pub fn unused(&mut self) -> Vec<Arc<Statement>> {
         let batch = self.batch;
-        let idle = self.held.values_mut().filter(|held| held.used < batch);
-        let oldest = idle.min_by_key(|held| held.used)?;
-        oldest.hold = Hold::Doubtful;
-        Some(Arc::clone(&oldest.statement))
+        let is_unused = |held: &&mut Held| {
+            held.used < batch && held.hold == Hold::Sure && held.statement.usage.snapshot().names == 0
+        };
+        let unused: Vec<_> = self.held.values_mut().filter(is_unused).map(Held::leave).collect();
+        self.order.retain(|(_, id)| self.held.get(id).is_some_and(|held| held.listed.is_some()));
+        unused
+    }
+
+    /// It was not closed after all.
+    fn relist(&mut self, id: u64) {
+        if let Some(held) = self.held.get_mut(&id).filter(|held| held.listed.is_none()) {
+            held.listed = Some(held.used);
+            self.order.insert((held.used, id));
+        }
     }
 
     /// Something goes out that may drop all statements.
@@ -248,9 +300,7 @@ impl Statements {
         match origin {
             Origin::Pooler => self.found = Some(shape),
             Origin::Client => {
-                if let Some(named) = self.names.get_mut(name) {
-                    named.told = Some(shape);
-                }
+                self.names.told(name, shape);
             }
         }
     }
@@ -258,8 +308,9 @@ impl Statements {
     /// A request was answered to its end.
     pub(super) fn succeeded(&mut self, request: Request) {
         match request {
+            Request::ParseHere => self.local += 1,
             Request::ParseNamed { statement, .. } if statement.is_local() => self.local += 1,
-            Request::ParseNamed { statement, .. } => self.came(statement),
+            Request::ParseNamed { statement, .. } => self.came(&statement),
             Request::ParseUnnamed(parse) => self.unnamed = parse.map_or(Unnamed::Here, Unnamed::Parsed),
             Request::CloseNamed { was: Some(named), .. } if named.statement.is_local() => {
                 self.local = self.local.saturating_sub(1);
@@ -267,6 +318,7 @@ impl Statements {
             Request::ParseRefused { id, .. } => self.doubt(id),
             // Unless it came back behind the Close that has been answered now.
             Request::Evict(id) if self.held.get(&id).is_some_and(|held| held.hold == Hold::Doubtful) => {
+                self.unlist(id);
                 self.held.remove(&id);
             }
             // A simple query replaces the unnamed statement by none.
@@ -282,12 +334,14 @@ impl Statements {
     }
 
     /// A Parse of this statement was answered. What may have dropped it since then went out behind it.
-    fn came(&mut self, statement: Arc<Statement>) {
-        let (age, local_ddl, used) = (self.age_of(&statement), self.local_ddl, self.batch);
-        let came = Held { statement, hold: Hold::Doubtful, age, local_ddl, used };
-        let held = self.held.entry(came.statement.id()).or_insert(came);
-        if matches!(held.hold, Hold::Coming { .. }) {
-            held.hold = Hold::Sure;
+    fn came(&mut self, statement: &Arc<Statement>) {
+        match self.held.get_mut(&statement.id()) {
+            Some(held) if matches!(held.hold, Hold::Coming { .. }) => held.hold = Hold::Sure,
+            Some(_) => {}
+            None => {
+                self.comes(statement);
+                self.doubt(statement.id());
+            }
         }
     }
 
@@ -315,6 +369,7 @@ impl Statements {
             Request::CloseNamed { name, was: Some(named) } => {
                 self.names.insert(name, named);
             }
+            Request::Evict(id) => self.relist(id),
             _ => {}
         }
     }
@@ -327,8 +382,9 @@ impl Statements {
             b"DEALLOCATE" => self.local = self.local.saturating_sub(1),
             b"DEALLOCATE ALL" | b"DISCARD ALL" => {
                 let later: std::collections::HashSet<_> = later.collect();
-                self.names.retain(|name, _| later.contains(name));
+                self.names.retain(|name| later.contains(name));
                 self.held.retain(|_, held| matches!(held.hold, Hold::Coming { .. }));
+                self.order.retain(|(_, id)| self.held.contains_key(id));
                 self.local = 0;
                 self.local_ddl += 1;
             }
@@ -453,6 +509,30 @@ mod tests {
         assert_eq!(statements.surplus(3), None);
         statements.succeeded(Request::Evict(all[2].id()));
         assert_eq!(statements.count(), 2);
+    }
+
+    #[test]
+    fn what_is_on_its_way_out_is_not_chosen_again() {
+        let (interner, mut statements) = (Interner::default(), Statements::default());
+        let all: Vec<_> = (0..9u8).map(|tail| interner.intern(&[tail])).collect();
+        // Nothing makes room within a batch, but what follows it has to.
+        all[..6].iter().for_each(|statement| statements.comes(statement));
+        assert_eq!(statements.surplus(3), None);
+        statements.end_batch();
+        let _used = statements.presence(&all[0]);
+        let gone: Vec<_> = std::iter::from_fn(|| statements.surplus(3)).map(|gone| gone.id()).collect();
+        assert_eq!(gone, all[1..5].iter().map(|statement| statement.id()).collect::<Vec<_>>());
+        statements.comes(&all[6]);
+        // One that was not closed after all, and one that came back before it was.
+        statements.take_back(Request::Evict(gone[0]));
+        statements.comes(&all[2]);
+        statements.succeeded(Request::Evict(gone[1]));
+        statements.succeeded(Request::Evict(gone[2]));
+        assert_eq!((statements.count(), statements.order.len()), (6, 5));
+        statements.end_batch();
+        assert_eq!(statements.surplus(5).map(|gone| gone.id()), Some(gone[0]));
+        statements.completed(b"DISCARD ALL", std::iter::empty());
+        assert_eq!(statements.count(), statements.order.len());
     }
 
     #[test]

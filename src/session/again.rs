@@ -10,7 +10,6 @@ use crate::server::{Fault, Interner, Origin, Request};
 use crate::wire::backend::{Status, put_ready};
 use crate::wire::frontend::{SYNC, parse_name};
 use crate::wire::{HEADER, MAX_MESSAGE, Piece, Scanner, put_message};
-use bytes::Bytes;
 
 /// Takes the next step, as soon as the server has done with the last one.
 pub(super) fn advance(link: &mut Link, up: &mut Pipe, interner: &Interner) -> Result<(), Departure> {
@@ -89,7 +88,7 @@ fn forget_names(link: &mut Link, kept: &[u8], answered: usize) {
         if message.tag == b'P'
             && let Some(name) = parse_name(message.body)
         {
-            names.remove(&Bytes::copy_from_slice(name));
+            names.remove(name);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A server in a session's hands. To have a [`Link`] is to be joined to a server.
 
+use super::admission::Limit;
 use super::client::ClientHandle;
+use crate::config::StatementLimits;
 use crate::net::Pipe;
 use crate::pool::{ServerCheckout, ServerPool};
 use crate::server::{Names, Origin, Request, Settings, Unnamed};
@@ -24,6 +26,10 @@ pub(super) struct Link {
     pub(super) farewell: Farewell,
     /// How named statements are treated.
     pub(super) tracking: Tracking,
+    /// What the client's statements may take.
+    pub(super) limits: StatementLimits,
+    /// The limit that its last Parse was refused for, until that is logged.
+    pub(super) refusal: Option<Limit>,
 }
 
 /// How named prepared statements are treated.
@@ -103,8 +109,10 @@ impl Link {
             state.rerun.begin();
         }
         Ok(Self {
+            limits: server.pool().settings().statement_limits,
             server,
             tracking,
+            refusal: None,
             request: None,
             transaction: None,
             quiet: Instant::now(),

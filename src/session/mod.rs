@@ -2,6 +2,7 @@
 //!
 //! [`serve`] is the whole life of a connection. What a step needs of the rest of the program is in [`Service`].
 
+mod admission;
 mod again;
 mod client;
 mod console;

@@ -6,6 +6,7 @@
 //! whose answer the client gets as a ParseComplete; a Close goes out as a Close of nobody as well, since the statement
 //! is not the client's alone.
 
+use super::admission;
 use super::link::{Link, Tracking};
 use super::upstream::Message;
 use crate::server::{Bound, Interner, NOBODY, Origin, PREFIX, PROBE, Presence, Request, Statement};
@@ -20,10 +21,13 @@ const GONE: &str = "pgweir_gone";
 /// What a Parse without SQL and types says behind the name.
 const EMPTY: &[u8] = b"\0\0\0";
 
+/// Statements that are closed for one that comes, at most.
+const AT_A_TIME: usize = 8;
+
 /// Bytes that go out in place of the head of a message; what is under way was noted already.
 pub(super) struct Rewritten {
     pub(super) bytes: BytesMut,
-    /// Bytes of the message that they replace; the others follow them.
+    /// Bytes of the message that they replace, those included that are not here yet; the others follow them.
     pub(super) replaces: usize,
 }
 
@@ -42,24 +46,27 @@ pub(super) fn parse(
     if link.server.state.statements.names.contains_key(name) {
         return parse_duplicate(link, interner, limit, message, key);
     }
-    let statement = if message.is_whole() { interner.intern(tail) } else { interner.local() };
+    let statement = match admission::admit(link, interner, message, name) {
+        Ok(statement) => statement,
+        Err(over) => return admission::refuse(link, message, over),
+    };
     link.server.state.statements.names.insert(key.clone(), Arc::clone(&statement).into());
     let mut bytes = BytesMut::new();
     match link.server.state.statements.presence_for_parse(&statement) {
-        Presence::Sure if is_calm(link) => {
-            if !link.server.state.pending.may_take_copy_data() {
-                put_close(&mut bytes, NOBODY)?;
-                link.server.state.sent(Origin::Client, Request::ParseKnown(key));
-                return Ok(Rewritten { bytes, replaces: message.size });
-            }
-            // A COPY refuses either, and shows which of the two it was.
-            return probe(link, message, bytes, EMPTY, key);
+        Presence::Sure if is_calm(link) && !link.server.state.pending.may_take_copy_data() => {
+            put_close(&mut bytes, NOBODY)?;
+            link.server.state.sent(Origin::Client, Request::ParseKnown(key));
+            link.server.pool().traffic.count(|t| &t.parses_saved);
+            return Ok(Rewritten { bytes, replaces: message.size });
         }
+        // A COPY refuses either, and shows which of the two it was.
+        Presence::Sure if is_calm(link) => return probe(link, message, bytes, EMPTY, key),
         presence if is_probed(link, presence, &statement) => return probe(link, message, bytes, tail, key),
-        Presence::Doubtful => evict(link, &mut bytes, &statement)?,
+        Presence::Doubtful => renew(link, &mut bytes, &statement)?,
         _ => make_room(link, limit, &mut bytes)?,
     }
     link.server.pool().traffic.count(|t| &t.server_parses);
+    statement.usage.parsed();
     if !statement.is_local() {
         link.server.state.statements.comes(&statement);
     }
@@ -116,6 +123,7 @@ pub(super) fn bind(
         return hide(link, name, |out, name| put_bind_head(out, message, portal, replaces, name), replaces);
     };
     ensure(link, limit, &mut bytes, &statement)?;
+    statement.usage.bound();
     put_bind_head(&mut bytes, message, portal, replaces, &server_name(&statement))?;
     let name = Bytes::copy_from_slice(name);
     let bound = Bound { portal: Bytes::copy_from_slice(portal), name: name.clone() };
@@ -255,11 +263,16 @@ fn ensure(
         return Ok(()); // the server refuses any message but COPY data, and names the type of the first
     }
     match link.server.state.statements.presence(statement) {
-        Presence::Sure | Presence::Coming => return Ok(()),
-        Presence::Doubtful => evict(link, out, statement)?,
+        Presence::Sure | Presence::Coming => {
+            link.server.pool().traffic.count(|t| &t.prepared_hits);
+            return Ok(());
+        }
+        Presence::Doubtful => renew(link, out, statement)?,
         Presence::Absent => make_room(link, limit, out)?,
     }
     link.server.pool().traffic.count(|t| &t.server_parses);
+    link.server.pool().traffic.count(|t| &t.prepared_misses);
+    statement.usage.parsed();
     put_parse(out, &server_name(statement), statement.tail())?;
     link.server.state.statements.comes(statement);
     let request = Request::ParseNamed { name: None, statement: Arc::clone(statement) };
@@ -267,14 +280,26 @@ fn ensure(
     Ok(())
 }
 
+/// A batch may have brought more than there may be, so for one that comes several may go.
 fn make_room(link: &mut Link, limit: usize, out: &mut BytesMut) -> Result<(), TooLong> {
-    match link.server.state.statements.surplus(limit) {
-        Some(statement) => evict(link, out, &statement),
-        None => Ok(()),
+    for _ in 0..AT_A_TIME {
+        let Some(statement) = link.server.state.statements.surplus(limit) else { break };
+        link.server.pool().traffic.count(|t| &t.prepared_evictions);
+        evict(link, out, &statement)?;
     }
+    Ok(())
 }
 
-fn evict(link: &mut Link, out: &mut BytesMut, statement: &Statement) -> Result<(), TooLong> {
+/// Closes what may be there of a statement that is made afresh.
+fn renew(link: &mut Link, out: &mut BytesMut, statement: &Statement) -> Result<(), TooLong> {
+    if !link.server.state.statements.is_leaving(statement) {
+        link.server.pool().traffic.count(|t| &t.prepared_heals);
+        statement.usage.healed();
+    }
+    evict(link, out, statement)
+}
+
+pub(super) fn evict(link: &mut Link, out: &mut BytesMut, statement: &Statement) -> Result<(), TooLong> {
     put_close(out, &server_name(statement))?;
     link.server.state.sent(Origin::Pooler, Request::Evict(statement.id()));
     Ok(())
@@ -303,7 +328,7 @@ fn put_close(out: &mut BytesMut, name: &[u8]) -> Result<(), TooLong> {
     put_message(out, b'C', |out| put_target(out, name))
 }
 
-fn put_describe(out: &mut BytesMut, name: &[u8]) -> Result<(), TooLong> {
+pub(super) fn put_describe(out: &mut BytesMut, name: &[u8]) -> Result<(), TooLong> {
     put_message(out, b'D', |out| put_target(out, name))
 }
 

@@ -3,6 +3,7 @@
 use super::Service;
 use crate::config::{Config, Host, PoolMode, PoolSettings};
 use crate::pool::{PoolId, PoolSnapshot};
+use crate::server::InternerTotals;
 use crate::stats::TrafficSnapshot;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
@@ -34,6 +35,8 @@ pub struct Overview {
     pub logins: u64,
     /// What happened outside of any pool.
     pub traffic: TrafficSnapshot,
+    /// Named prepared statements of all clients.
+    pub statements: InternerTotals,
 }
 
 /// One database entry.
@@ -107,6 +110,7 @@ impl Service {
             databases,
             logins: self.logins.get(),
             traffic: self.traffic.snapshot(),
+            statements: self.interner.totals(),
         }
     }
 }
@@ -126,6 +130,7 @@ fn console_pool(visitors: u64) -> PoolSnapshot {
         login: 0,
         size: Some(2),
         seats: 0,
+        statements: 0,
         traffic: TrafficSnapshot::default(),
     }
 }

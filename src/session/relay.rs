@@ -94,6 +94,7 @@ impl Session {
         if !link.server.state.rerun.is_due() {
             upstream::forward(link, &mut self.up, &self.interner, self.limit)?;
         }
+        self.log_refusal(link);
         link.note_request(&self.client.record);
         let had_output = self.up.has_output();
         match link.server.poll_send(cx, &mut self.up) {

@@ -46,6 +46,7 @@ pub(super) struct Session {
     /// `max_packet_size`.
     pub(super) limit: u32,
     log_disconnect: bool,
+    log_errors: bool,
     began: Instant,
 }
 
@@ -82,6 +83,7 @@ impl Session {
             timer: Timer::default(),
             limit: config.limits.max_packet_size,
             log_disconnect: config.log.disconnections,
+            log_errors: config.log.pooler_errors,
             pool,
             client: registration,
             began: Instant::now(),
@@ -235,9 +237,12 @@ impl Session {
             unnamed: state.statements.unnamed.clone(),
             names: std::mem::take(&mut state.statements.names),
         };
+        self.client.record.note_statements(self.statements.names.len());
+        let held = state.statements.count();
         if self.wanted != state.applied {
             self.wanted = state.applied.clone();
         }
+        server.record().note_statements(held);
         let clean = server.settle(&self.up);
         self.down = server.take_undelivered();
         match clean {
@@ -268,6 +273,14 @@ impl Session {
         match departure {
             Departure::Dismissed(_) if !between => Departure::Vanished("cut in the middle of a message"),
             departure => departure,
+        }
+    }
+
+    /// Logs that a Parse of this client was refused, if one was.
+    pub(super) fn log_refusal(&self, link: &mut Link) {
+        if let Some(limit) = link.refusal.take().filter(|_| self.log_errors) {
+            let (client, report) = (self.client.record.id, limit.report());
+            tracing::warn!(client, sqlstate = %report.code, "pooler error: {}", report.message);
         }
     }
 

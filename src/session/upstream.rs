@@ -5,12 +5,16 @@ use super::departure::{self, Departure};
 use super::link::{Farewell, Link, Rest, Tracking};
 use super::named::{self, Rewritten};
 use crate::net::{BLOCK, Pipe};
-use crate::server::{Interner, Origin, Request};
+use crate::server::{Interner, Origin, Request, is_kept};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{Target, bind_statement, parse_name, target};
 use crate::wire::{HEADER, Piece, TooLong};
 use bytes::Bytes;
 use std::borrow::Cow;
+use std::sync::Arc;
+
+/// The longest length word that PostgreSQL takes in a message that needs no room (`PQ_SMALL_MESSAGE_LIMIT`).
+const SMALL: usize = 10_000;
 
 /// What becomes of a message.
 pub(super) enum Verdict {
@@ -36,6 +40,12 @@ impl Message<'_> {
     /// Whether all of it is here.
     pub(super) fn is_whole(&self) -> bool {
         HEADER + self.body.len() == self.size
+    }
+
+    /// Whether PostgreSQL would end the session for its length alone. It would do so without a word, and nobody else
+    /// could use the server any longer.
+    fn is_too_long(&self) -> bool {
+        matches!(self.tag, b'C' | b'D' | b'E' | b'H' | b'S' | b'c' | b'f') && self.size > SMALL + 1
     }
 }
 
@@ -67,14 +77,14 @@ pub(super) fn forward(
             Piece::Head { tag, body, size } => Message { tag, body, size },
             Piece::Whole { tag, body } => Message { tag, body, size: HEADER + body.len() },
         };
-        if must_wait(link, &message) {
+        if must_wait(link, interner, &message) {
             return Ok(());
         }
         let (taken, size) = (HEADER + message.body.len(), message.size);
         keep(link, &message, up.fresh());
         let verdict = judge(link, interner, &message)?;
         link.server.sending.take_head(size, taken);
-        link.rest = carry_out(link, up, taken, verdict);
+        link.rest = carry_out(link, up, taken, size, verdict);
     }
     Ok(())
 }
@@ -93,7 +103,7 @@ fn keep(link: &mut Link, message: &Message<'_>, fresh: &[u8]) {
     }
 }
 
-fn carry_out(link: &mut Link, up: &mut Pipe, taken: usize, verdict: Verdict) -> Rest {
+fn carry_out(link: &mut Link, up: &mut Pipe, taken: usize, size: usize, verdict: Verdict) -> Rest {
     match verdict {
         Verdict::Pass(request) => {
             link.server.state.sent(Origin::Client, request);
@@ -102,9 +112,10 @@ fn carry_out(link: &mut Link, up: &mut Pipe, taken: usize, verdict: Verdict) -> 
         }
         Verdict::Rewrite(rewritten) => {
             up.insert(|out| out.extend_from_slice(&rewritten.bytes));
-            up.drop_fresh(rewritten.replaces);
-            up.pass(taken - rewritten.replaces);
-            return Rest::Passes;
+            let replaced = rewritten.replaces.min(taken);
+            up.drop_fresh(replaced);
+            up.pass(taken - replaced);
+            return if rewritten.replaces < size { Rest::Passes } else { Rest::Drops };
         }
         Verdict::Drop => up.drop_fresh(taken),
         Verdict::Farewell => {
@@ -121,13 +132,17 @@ pub(super) fn judge(
     interner: &Interner,
     message: &Message<'_>,
 ) -> Result<Verdict, Departure> {
+    if message.is_too_long() {
+        return Err(departure::violation("invalid message length"));
+    }
     if let Some(rewritten) = judge_named(link, interner, message)? {
         return Ok(Verdict::Rewrite(rewritten));
     }
     let request = match message.tag {
         b'Q' => named::query(link, message.body),
         b'P' if parse_name(message.body) == Some(b"") => Request::ParseUnnamed(copy_if_small(message)),
-        b'P' => Request::ParseForeign,
+        b'P' if link.tracking == Tracking::Off => Request::ParseForeign,
+        b'P' => Request::ParseHere,
         b'B' => Request::Bind,
         b'D' => match target(message.body) {
             Some(Target::Portal(portal)) => named::describe_portal(link, portal),
@@ -150,26 +165,40 @@ pub(super) fn judge(
 
 /// Whether a message is about a name of which only answers that are still to come tell what it stands for: one that an
 /// earlier batch gives or takes away, if it does not fail.
-fn must_wait(link: &Link, message: &Message<'_>) -> bool {
+fn must_wait(link: &Link, interner: &Interner, message: &Message<'_>) -> bool {
     let state = &link.server.state;
     if link.tracking == Tracking::Off || state.pending.is_in_first_batch() {
         return false;
     }
-    let name = match message.tag {
-        b'P' => parse_name(message.body).map(Cow::Borrowed),
-        b'B' => bind_statement(message.body).map(Cow::Borrowed),
-        b'D' | b'C' => match target(message.body) {
-            Some(Target::Statement(name)) => Some(Cow::Borrowed(name)),
-            _ => None,
-        },
+    let deallocated = match message.tag {
         b'Q' => named::deallocated_name(message).map(Cow::Owned),
         _ => None,
     };
-    name.as_deref().filter(|name| !name.is_empty()).is_some_and(|name| {
-        let named = state.statements.names.get(name);
-        state.pending.leaves_open(name, named.is_some())
-            || named.is_some_and(|named| state.statements.is_open(&named.statement))
-    })
+    let Some(name) = deallocated.or_else(|| statement_name(message).map(Cow::Borrowed)) else { return false };
+    let (name, is_known) = (&name[..], state.statements.names.contains_key(&name[..]));
+    let statement = match message.tag {
+        b'P' => message.body.get(name.len() + 1..).and_then(|tail| interner.find(tail)),
+        _ => state.statements.names.get(name).map(|named| Arc::clone(&named.statement)),
+    };
+    state.pending.leaves_open(name, is_known)
+        || statement.is_some_and(|statement| state.statements.is_open(&statement))
+}
+
+/// The name of the statement that a message is about, if it has one that is kept. A Describe or a Close that does not
+/// end with the name is as it should not be: the server is to see it.
+fn statement_name<'a>(message: &Message<'a>) -> Option<&'a [u8]> {
+    let name = match message.tag {
+        b'P' => parse_name(message.body),
+        b'B' => bind_statement(message.body),
+        b'D' | b'C' => match target(message.body) {
+            Some(Target::Statement(name)) => {
+                Some(name).filter(|name| message.size == HEADER + name.len() + 2)
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    name.filter(|name| !name.is_empty() && is_kept(name))
 }
 
 /// Messages about named statements, where those travel.
@@ -183,25 +212,12 @@ fn judge_named(
     if link.server.state.pending.is_skipping() {
         return Ok(None);
     }
-    let rewritten = match message.tag {
-        b'P' => match parse_name(message.body) {
-            Some(b"") | None => None,
-            Some(name) => Some(named::parse(link, interner, limit, message, name)),
-        },
-        b'B' => bind_statement(message.body)
-            .filter(|name| !name.is_empty())
-            .and_then(|name| named::bind(link, limit, message, name).transpose()),
-        b'D' => match target(message.body) {
-            Some(Target::Statement(name)) if !name.is_empty() => {
-                named::describe(link, limit, name).transpose()
-            }
-            _ => None,
-        },
-        b'C' => match target(message.body) {
-            Some(Target::Statement(name)) if !name.is_empty() => Some(named::close(link, message, name)),
-            _ => None,
-        },
-        b'Q' => named::deallocate(link, message).transpose(),
+    let rewritten = match (message.tag, statement_name(message)) {
+        (b'P', Some(name)) => Some(named::parse(link, interner, limit, message, name)),
+        (b'B', Some(name)) => named::bind(link, limit, message, name).transpose(),
+        (b'D', Some(name)) => named::describe(link, limit, name).transpose(),
+        (b'C', Some(name)) => Some(named::close(link, message, name)),
+        (b'Q', _) => named::deallocate(link, message).transpose(),
         _ => None,
     };
     rewritten.transpose().map_err(violation)

@@ -4,7 +4,7 @@ use super::unix_micros;
 use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// All records of one kind. A record is on the roll for as long as its [`Entry`] lives.
@@ -120,13 +120,20 @@ pub struct Activity<S> {
     state: AtomicU8,
     requested: AtomicU64,
     partner: AtomicU64,
+    statements: AtomicUsize,
     kind: PhantomData<S>,
 }
 
 impl<S: State> Activity<S> {
     fn new(state: S, now: u64) -> Self {
         let (state, requested) = (AtomicU8::new(state.as_number()), AtomicU64::new(now));
-        Self { state, requested, partner: AtomicU64::new(0), kind: PhantomData }
+        Self {
+            state,
+            requested,
+            partner: AtomicU64::new(0),
+            statements: AtomicUsize::new(0),
+            kind: PhantomData,
+        }
     }
 
     /// What it is doing.
@@ -150,6 +157,17 @@ impl<S: State> Activity<S> {
     #[must_use]
     pub fn last_request(&self) -> u64 {
         self.requested.load(Ordering::Relaxed)
+    }
+
+    /// Notes how many prepared statements it has.
+    pub fn note_statements(&self, count: usize) {
+        self.statements.store(count, Ordering::Relaxed);
+    }
+
+    /// How many prepared statements it had when it was last joined to or parted from another.
+    #[must_use]
+    pub fn statements(&self) -> usize {
+        self.statements.load(Ordering::Relaxed)
     }
 
     /// The number of the connection that it is joined to.

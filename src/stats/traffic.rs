@@ -59,6 +59,18 @@ traffic! {
     server_parses,
     /// Bind messages of named statements.
     binds,
+    /// Uses of a named statement (Bind, Describe) that found it on the server.
+    prepared_hits,
+    /// Uses of a named statement that had to be preceded by its Parse.
+    prepared_misses,
+    /// Named Parse messages of clients that were answered without a parse of the server.
+    parses_saved,
+    /// Named statements that were closed on a server to make room for others.
+    prepared_evictions,
+    /// Named statements that were made afresh because what the server had no longer held, or might not.
+    prepared_heals,
+    /// Named Parse messages that were refused for a limit of the pooler's own.
+    prepared_refusals,
     /// Clients that logged in.
     logins,
     /// Clients that were cut, refused or failed by an error of the pooler's own.

@@ -26,6 +26,8 @@ pub const TRANSACTION_TIMEOUT: &str = "25P04";
 pub const SYNTAX_ERROR: &str = "42601";
 /// too_many_connections
 pub const TOO_MANY_CONNECTIONS: &str = "53300";
+/// configuration_limit_exceeded
+pub const CONFIGURATION_LIMIT_EXCEEDED: &str = "53400";
 /// query_canceled
 pub const QUERY_CANCELED: &str = "57014";
 /// admin_shutdown

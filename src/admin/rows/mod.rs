@@ -2,12 +2,14 @@
 
 mod databases;
 mod pools;
+mod prepared;
 mod sockets;
 mod state;
 mod stats;
 
 pub(super) use databases::{databases, users};
 pub(super) use pools::{lists, pools};
+pub(super) use prepared::prepared_statements;
 pub(super) use sockets::{client, server, visitor};
 pub(super) use state::{config, state, version};
 pub(super) use stats::{live, stats, stats_averages, stats_totals, totals};

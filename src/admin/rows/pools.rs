@@ -80,6 +80,7 @@ mod tests {
             login: 6,
             size: Some(20),
             seats: 13,
+            statements: 0,
             traffic: TrafficSnapshot::default(),
         };
         let row = pool(&snapshot);

@@ -21,6 +21,7 @@ struct Socket<'a> {
     link: String,
     process: u32,
     application_name: &'a str,
+    statements: usize,
     id: u64,
 }
 
@@ -40,6 +41,7 @@ pub(in crate::admin) fn client(client: &ClientRecord, now: u64) -> Row {
         link: client.server().map(server_pointer).unwrap_or_default(),
         process: 0,
         application_name: &client.application_name,
+        statements: client.statements(),
         id: client.id,
     })
 }
@@ -64,6 +66,7 @@ pub(in crate::admin) fn server(server: &ServerRecord) -> Row {
         link: server.client().map(client_pointer).unwrap_or_default(),
         process: server.process,
         application_name: "",
+        statements: server.statements(),
         id: server.id,
     })
 }
@@ -89,7 +92,7 @@ fn socket(socket: &Socket<'_>) -> Row {
         socket.process,
         "", // tls
         socket.application_name.to_owned(),
-        0, // prepared_statements
+        socket.statements,
         socket.id,
     ]
 }

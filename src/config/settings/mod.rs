@@ -173,7 +173,14 @@ impl Setting {
 }
 
 /// General settings that PgBouncer does not have.
-const OWN: [&str; 3] = ["log_format", "metrics_listen", "workers"];
+const OWN: [&str; 6] = [
+    "log_format",
+    "max_client_prepared_bytes",
+    "max_client_prepared_statements",
+    "max_prepared_bytes",
+    "metrics_listen",
+    "workers",
+];
 
 /// The settings of a section.
 pub(super) fn of(section: &Section) -> &'static [Setting] {

@@ -10,7 +10,7 @@ mod seats;
 mod shared;
 
 use super::{Checkout, Connector, Pool, PoolId, Pooled, Quota, Quotas, Refusal, Shared};
-use crate::config::{Host, PoolMode, PoolSettings};
+use crate::config::{Host, PoolMode, PoolSettings, StatementLimits};
 use crate::server::{DialError, Parameters};
 use crate::stats::Peer;
 use std::collections::{BTreeMap, VecDeque};
@@ -352,6 +352,7 @@ fn settings() -> PoolSettings {
         server_reset_query: "DISCARD ALL".to_owned(),
         server_round_robin: false,
         max_prepared_statements: 200,
+        statement_limits: StatementLimits::default(),
     }
 }
 

@@ -148,3 +148,23 @@ fn what_nothing_asked_for_is_a_surprise() {
     assert_eq!(play("PS:2"), Err(Surprise(b'2')));
     assert_eq!(play("Q:K"), Err(Surprise(b'K')));
 }
+
+#[test]
+fn a_refusal_of_our_own_takes_the_place_of_the_servers() {
+    let report = Box::new(Report::error(sqlstate::CONFIGURATION_LIMIT_EXCEEDED, "too many"));
+    let cases = [
+        (&b"C26000\0\0"[..], Delivery::Report(report.clone())),
+        // A cancel may hit it as it may hit anything.
+        (b"C57014\0\0", Delivery::Client),
+    ];
+    for (body, expected) in cases {
+        let (mut pending, mut statements) = (Pending::default(), Statements::default());
+        for request in [Request::Bind, Request::Refused(report.clone()), Request::Bind, Request::Sync] {
+            pending.sent(Origin::Client, request, &mut statements);
+        }
+        assert_eq!(pending.answered(b'2', b"", &mut statements), Ok(Delivery::Client));
+        assert_eq!(pending.answered(b'E', body, &mut statements), Ok(expected));
+        assert_eq!(pending.answered(b'Z', b"I", &mut statements), Ok(Delivery::Client));
+        assert!(pending.is_settled());
+    }
+}

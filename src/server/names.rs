@@ -1,0 +1,182 @@
+//! The names that a client has given to statements, with what they take.
+
+use super::shape::Shape;
+use super::statements::Named;
+use super::usage::Counted;
+use bytes::Bytes;
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+/// PostgreSQL tells names of statements apart by so many bytes (`NAMEDATALEN` - 1), however long they are.
+const SIGNIFICANT: usize = 63;
+
+/// Names of more bytes than this are not looked at: their statements stay on the server where they were made.
+const LONGEST: usize = 1024;
+
+/// Whether a name is short enough to be kept.
+#[must_use]
+pub fn is_kept(name: &[u8]) -> bool {
+    name.len() <= LONGEST
+}
+
+/// As much of a name as counts.
+pub(super) fn significant(name: &[u8]) -> &[u8] {
+    &name[..name.len().min(SIGNIFICANT)]
+}
+
+/// A name as it was given, equal to all that PostgreSQL takes for the same.
+#[derive(Debug, Clone)]
+struct Name(Bytes);
+
+impl Borrow<[u8]> for Name {
+    fn borrow(&self) -> &[u8] {
+        significant(&self.0)
+    }
+}
+
+impl Hash for Name {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        significant(&self.0).hash(state);
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Self) -> bool {
+        significant(&self.0) == significant(&other.0)
+    }
+}
+
+impl Eq for Name {}
+
+/// What a name stands for, counted for as long as it does.
+#[derive(Debug)]
+struct Entry {
+    named: Named,
+    _counted: Counted,
+}
+
+/// The named statements of a client.
+#[derive(Debug, Default)]
+pub struct Names {
+    names: HashMap<Name, Entry>,
+    bytes: usize,
+}
+
+impl Names {
+    /// What a name stands for.
+    #[must_use]
+    pub fn get(&self, name: &[u8]) -> Option<&Named> {
+        self.names.get(significant(name)).map(|entry| &entry.named)
+    }
+
+    /// The name as it was given, and what it stands for.
+    #[must_use]
+    pub fn get_key_value(&self, name: &[u8]) -> Option<(&Bytes, &Named)> {
+        self.names.get_key_value(significant(name)).map(|(name, entry)| (&name.0, &entry.named))
+    }
+
+    /// Whether a name stands for something.
+    #[must_use]
+    pub fn contains_key(&self, name: &[u8]) -> bool {
+        self.names.contains_key(significant(name))
+    }
+
+    /// Gives a name, and takes it from what had it.
+    pub fn insert(&mut self, name: Bytes, named: Named) {
+        self.remove(&name);
+        self.bytes += cost(&name, &named);
+        let counted = Counted::by_name(Arc::clone(&named.statement));
+        self.names.insert(Name(name), Entry { named, _counted: counted });
+    }
+
+    /// Takes a name away; what it stood for.
+    pub fn remove(&mut self, name: &[u8]) -> Option<Named> {
+        let (name, entry) = self.names.remove_entry(significant(name))?;
+        self.bytes -= cost(&name.0, &entry.named);
+        Some(entry.named)
+    }
+
+    /// Notes what the client was told about the columns of what a name stands for.
+    pub(super) fn told(&mut self, name: &[u8], shape: Shape) {
+        if let Some(entry) = self.names.get_mut(significant(name)) {
+            entry.named.told = Some(shape);
+        }
+    }
+
+    /// Takes all names away but those that `keeps` says so of.
+    pub fn retain(&mut self, mut keeps: impl FnMut(&Bytes) -> bool) {
+        let bytes = &mut self.bytes;
+        self.names.retain(|name, entry| {
+            let kept = keeps(&name.0);
+            if !kept {
+                *bytes -= cost(&name.0, &entry.named);
+            }
+            kept
+        });
+        self.names.shrink_to_fit();
+    }
+
+    /// The names as they were given.
+    pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
+        self.names.keys().map(|name| &name.0)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// Bytes of the names and of the texts that they stand for. A text that has two names counts twice.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+fn cost(name: &[u8], named: &Named) -> usize {
+    name.len() + named.statement.tail().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::interner::Interner;
+    use super::*;
+
+    #[test]
+    fn what_the_names_take_is_known_at_every_moment() {
+        let (interner, mut names) = (Interner::default(), Names::default());
+        let (one, two) = (interner.intern(b"1234567"), interner.intern(b"123"));
+        names.insert(Bytes::from_static(b"a"), Arc::clone(&one).into());
+        names.insert(Bytes::from_static(b"bb"), Arc::clone(&one).into());
+        assert_eq!((names.len(), names.bytes(), one.usage.snapshot().names), (2, 17, 2));
+        names.insert(Bytes::from_static(b"a"), Arc::clone(&two).into());
+        assert_eq!((names.len(), names.bytes(), one.usage.snapshot().names), (2, 13, 1));
+        assert!(names.remove(b"bb").is_some_and(|was| Arc::ptr_eq(&was.statement, &one)));
+        assert!(names.remove(b"bb").is_none());
+        assert_eq!((names.len(), names.bytes()), (1, 4));
+        names.retain(|_| false);
+        assert_eq!((names.is_empty(), names.bytes(), two.usage.snapshot().names), (true, 0, 0));
+    }
+
+    #[test]
+    fn names_are_told_apart_as_postgresql_does() {
+        let (interner, mut names) = (Interner::default(), Names::default());
+        let long = "n".repeat(70);
+        names.insert(Bytes::from(long.clone()), interner.intern(b"1").into());
+        assert!(names.contains_key(&long.as_bytes()[..63]) && names.contains_key(&long.as_bytes()[..64]));
+        assert!(!names.contains_key(&long.as_bytes()[..62]));
+        let (given, _) = names.get_key_value(&long.as_bytes()[..63]).unwrap();
+        assert_eq!(given, &long);
+        assert!(names.remove(format!("{long}x").as_bytes()).is_some());
+        assert_eq!(names.bytes(), 0);
+    }
+}
