@@ -15,6 +15,8 @@ pub enum Kind {
     Defining,
     /// Names that are given both by Parse and by PREPARE.
     Mixed,
+    /// Named statements whose meaning depends on settings.
+    Contextual,
 }
 
 struct Author {
@@ -135,6 +137,7 @@ impl Author {
 
     fn parse(&mut self, name: &'static str) {
         let (sql, parameters) = match self.dice.below(100) {
+            0..15 if self.kind == Kind::Contextual => self.dice.pick(sql::CONTEXTUAL),
             0..40 => self.dice.pick(&self.hot.clone()),
             40..70 => self.dice.pick(sql::WITH_PARAMETERS),
             70..80 if self.kind == Kind::Defining => self.dice.pick(sql::OF_CHANGING),
@@ -143,7 +146,12 @@ impl Author {
         };
         // What an Execute drops is known by its answer only: names used behind it in one go may still be found.
         let drops = self.has_names() && sql.contains(" ALL");
-        let (sql, parameters) = if drops { ("SELECT 'kept'", 0) } else { (sql, parameters) };
+        let depends = sql::CONTEXTUAL.iter().any(|(known, _)| *known == sql);
+        let (sql, parameters) = if drops || (depends && self.kind != Kind::Contextual) {
+            ("SELECT 'kept'", 0)
+        } else {
+            (sql, parameters)
+        };
         self.parse_as(name, sql, parameters);
     }
 
@@ -312,12 +320,7 @@ impl Author {
     fn drop_names(&mut self) {
         let sql = self.dice.pick(sql::DROPS);
         if !self.has_names() || self.dice.percent(60) {
-            self.send(program::query(sql));
-            if sql.starts_with("SELECT") || sql.starts_with("/*") {
-                // What looks like something else is known by its answer only.
-                self.steps.push(Step::Wait);
-            }
-            return;
+            return self.send(program::query(sql));
         }
         // What an Execute drops is known by its answer only, and a single name is looked for in simple queries only.
         let sql = if sql.contains(" ALL") && !sql.contains(';') { sql } else { "DISCARD PLANS" };

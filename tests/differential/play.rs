@@ -18,9 +18,9 @@ const STALL: Duration = Duration::from_secs(5);
 /// How long it may once it has answered something else than it should.
 const LOST: Duration = Duration::from_millis(300);
 
-/// How long PostgreSQL is silent before a wait on it is over. Too short a time makes programs less interesting and
-/// nothing else: the other side waits for as many answers as came here.
-const SILENCE: Duration = Duration::from_millis(4);
+/// How long PostgreSQL is silent before it is looked at, and how often it must be found asleep before a wait on it is over.
+const SILENCE: Duration = Duration::from_millis(1);
+const LOOKS: u32 = 2;
 
 /// How many answers are shown of each side.
 const SHOWN: usize = 6;
@@ -177,8 +177,14 @@ impl Client {
     async fn pause(&mut self, wait: Wait<'_>) -> Result<(), End> {
         match wait {
             Wait::Silence => {
-                while let Ok(message) = self.hear(SILENCE).await {
-                    self.heard.answers.push(message.ok_or(End::Cut)?);
+                let mut looks = 0;
+                while looks < LOOKS {
+                    if let Ok(message) = self.hear(SILENCE).await {
+                        self.heard.answers.push(message.ok_or(End::Cut)?);
+                        looks = 0;
+                    } else {
+                        looks = if self.backend_sleeps() { looks + 1 } else { 0 };
+                    }
                 }
             }
             Wait::Answers(expected) => {
@@ -189,6 +195,15 @@ impl Client {
         }
         self.heard.waits.push(self.heard.answers.len());
         Ok(())
+    }
+
+    /// Whether the process that PostgreSQL has given us waits for something, which can only be us.
+    fn backend_sleeps(&self) -> bool {
+        let key = self.heard.login.iter().find(|message| message.tag == b'K').unwrap();
+        let process = u32::from_be_bytes(*key.body.first_chunk().unwrap());
+        // One that is gone says no more either.
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('S'))
     }
 
     async fn await_answers(&mut self, wanted: usize, expected: &Heard) -> Result<(), End> {
@@ -228,6 +243,9 @@ impl Way {
         if alike(due, message) {
             return Self::At(at + 1);
         }
+        if both_refuse(due, message) {
+            return Self::At(at + 1);
+        }
         if is_outdated(due) {
             return Self::Free;
         }
@@ -261,6 +279,14 @@ fn essence(message: &Message) -> Message {
 /// a message that needs it, or could be told of it in spite of that, is not found out.
 fn cannot_be_made(pgweir: &Message) -> bool {
     pgweir.tag == b'E' && pgweir.field('C') == "25P02" && pgweir.field('R') == "exec_parse_message"
+}
+
+/// Exception: what is wrong with a Bind is found out later than that its statement, which is made afresh since its table
+/// was changed, has no such table or column any longer.
+fn both_refuse(postgresql: &Message, pgweir: &Message) -> bool {
+    let code = |message: &Message| if message.tag == b'E' { message.field('C') } else { String::new() };
+    matches!(code(postgresql).as_str(), "08P01" | "22P02")
+        && matches!(code(pgweir).as_str(), "42P01" | "42703")
 }
 
 /// Exception: PostgreSQL refuses a statement whose plan is outdated, and goes on to. The pooler makes it afresh where it
