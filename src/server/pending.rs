@@ -324,8 +324,8 @@ impl Pending {
     }
 
     /// Whether it depends on answers that are still to come what a client's name, which is known so far or not, stands for
-    /// behind an earlier batch. A
-    /// server that has got the end of a batch answers it, so to wait for that never waits for ever.
+    /// behind an earlier batch. A server that has got the end of a batch answers it, so to wait for that never waits for
+    /// ever.
     #[must_use]
     pub fn leaves_open(&self, name: &[u8], known: bool) -> bool {
         let name = significant(name);

@@ -335,12 +335,13 @@ impl Statements {
 
     /// A Parse of this statement was answered. What may have dropped it since then went out behind it.
     fn came(&mut self, statement: &Arc<Statement>) {
-        match self.held.get_mut(&statement.id()) {
+        let id = statement.id();
+        match self.held.get_mut(&id) {
             Some(held) if matches!(held.hold, Hold::Coming { .. }) => held.hold = Hold::Sure,
             Some(_) => {}
             None => {
                 self.comes(statement);
-                self.doubt(statement.id());
+                self.doubt(id);
             }
         }
     }

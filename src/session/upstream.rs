@@ -170,17 +170,17 @@ fn must_wait(link: &Link, interner: &Interner, message: &Message<'_>) -> bool {
     if link.tracking == Tracking::Off || state.pending.is_in_first_batch() {
         return false;
     }
-    let deallocated = match message.tag {
+    let name = match message.tag {
         b'Q' => named::deallocated_name(message).map(Cow::Owned),
-        _ => None,
+        _ => statement_name(message).map(Cow::Borrowed),
     };
-    let Some(name) = deallocated.or_else(|| statement_name(message).map(Cow::Borrowed)) else { return false };
-    let (name, is_known) = (&name[..], state.statements.names.contains_key(&name[..]));
+    let Some(name) = name.as_deref() else { return false };
+    let named = state.statements.names.get(name);
     let statement = match message.tag {
         b'P' => message.body.get(name.len() + 1..).and_then(|tail| interner.find(tail)),
-        _ => state.statements.names.get(name).map(|named| Arc::clone(&named.statement)),
+        _ => named.map(|named| Arc::clone(&named.statement)),
     };
-    state.pending.leaves_open(name, is_known)
+    state.pending.leaves_open(name, named.is_some())
         || statement.is_some_and(|statement| state.statements.is_open(&statement))
 }
 
