@@ -250,3 +250,180 @@ async fn an_error_of_the_clients_own_is_its_own() {
     client.write(&[close('S', "s"), query("SELECT 1")].concat()).await;
     client.expect("3 T D C Z").await;
 }
+
+/// Statements that the server holds, by their SQL.
+async fn held(client: &mut Raw) -> Vec<String> {
+    let answer = client.query("SELECT statement FROM pg_prepared_statements ORDER BY 1").await;
+    answer.iter().filter(|message| message.tag == b'D').map(|row| row.columns()[0].clone().unwrap()).collect()
+}
+
+fn unnamed(sql: &str, parameters: &[Option<&str>]) -> Vec<u8> {
+    [parse("", sql, &[]), bind("", "", parameters), describe('P', ""), execute("", 0), sync()].concat()
+}
+
+#[tokio::test]
+async fn an_unnamed_statement_that_comes_again_is_parsed_once() {
+    let scene = Scene::set(1).await;
+    let (mut one, mut two) = (scene.client().await, scene.client().await);
+    for turn in 1..=4 {
+        for client in [&mut one, &mut two] {
+            client.write(&unnamed("SELECT a + $1::int FROM t", &[Some(&turn.to_string())])).await;
+            let answer = client.expect("1 2 T D C Z").await;
+            assert_eq!(answer[3].columns(), [Some((1 + turn).to_string())]);
+        }
+    }
+    assert_eq!(held(&mut one).await, ["SELECT a + $1::int FROM t"]);
+    // It is the client's unnamed statement all the same.
+    one.write(&unnamed("SELECT a + $1::int FROM t", &[Some("1")])).await;
+    one.expect("1 2 T D C Z").await;
+    one.write(&[bind("", "", &[Some("2")]), execute("", 0), sync()].concat()).await;
+    assert_eq!(one.expect("2 D C Z").await[1].columns(), [Some("3".to_owned())]);
+    one.query("SELECT 1").await;
+    one.write(&run("")).await;
+    assert_eq!(error_of(&one.expect("E Z").await).field('C'), "26000");
+}
+
+#[tokio::test]
+async fn a_shared_unnamed_statement_is_never_stale() {
+    let scene = Scene::set(1).await;
+    let mut client = scene.client().await;
+    for _ in 0..3 {
+        client.write(&unnamed("SELECT * FROM t", &[])).await;
+        client.expect("1 2 T D C Z").await;
+    }
+    scene.alter("ADD b text").await;
+    client.write(&unnamed("SELECT * FROM t", &[])).await;
+    assert_eq!(client.expect("1 2 T D C Z").await[3].columns().len(), 2);
+    // As it was parsed afresh, on a direct connection there would be no error for who asks nothing either.
+    scene.alter("DROP b").await;
+    let batch = [parse("", "SELECT * FROM t", &[]), bind("", "", &[]), execute("", 0), sync()].concat();
+    client.write(&batch).await;
+    assert_eq!(client.expect("1 2 D C Z").await[2].columns().len(), 1);
+}
+
+#[tokio::test]
+async fn the_unnamed_statement_of_another_client_is_never_met() {
+    let scene = Scene::set(1).await;
+    let (mut one, mut two) = (scene.client().await, scene.client().await);
+    for _ in 0..3 {
+        two.write(&unnamed("SELECT 2 FROM t", &[])).await;
+        two.expect("1 2 T D C Z").await;
+        one.write(&unnamed("SELECT \'one\' || 1", &[])).await;
+        one.write(&[parse("", "BEGIN", &[]), bind("", "", &[]), execute("", 0), sync()].concat()).await;
+        one.query("COMMIT").await;
+    }
+    let mut one = scene.client().await;
+    one.write(&[parse("", "SELECT \'mine\'", &[]), sync()].concat()).await;
+    one.expect("1 Z").await;
+    // A shared one that fails leaves none behind, though the server has one of another client's.
+    two.write(&[parse("", "SELECT 2 FROM t", &[]), sync()].concat()).await;
+    two.expect("1 Z").await;
+    scene.direct.batch_execute("ALTER TABLE t RENAME TO u").await.unwrap();
+    two.write(&[parse("", "SELECT 2 FROM t", &[]), bind("", "", &[]), execute("", 0), sync()].concat()).await;
+    let answer = two.read_until(b'Z').await;
+    assert_eq!(error_of(&answer).field('C'), "42P01");
+    one.write(&run("")).await;
+    assert_eq!(one.expect("2 D C Z").await[1].columns(), [Some("mine".to_owned())]);
+    two.write(&run("")).await;
+    let answer = two.read_until(b'Z').await;
+    assert!(["26000", "42P01"].contains(&error_of(&answer).field('C').as_str()), "{answer:?}");
+}
+
+#[tokio::test]
+async fn sharing_unnamed_statements_can_be_turned_off() {
+    let scene = Scene::set_with(1, |builder| builder.setting("share_unnamed_statements", 0)).await;
+    let mut client = scene.client().await;
+    for _ in 0..4 {
+        client.write(&unnamed("SELECT a FROM t", &[])).await;
+        client.expect("1 2 T D C Z").await;
+    }
+    assert!(held(&mut client).await.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_read_when_it_is_parsed_is_not_shared() {
+    let scene = Scene::set(1).await;
+    let (mut one, mut two) = (scene.client().await, scene.client().await);
+    let sql = "SELECT 'now'::timestamp";
+    for name in ["", "s"] {
+        one.write(&[parse(name, sql, &[]), run(name)].concat()).await;
+        let first = one.expect("1 2 D C Z").await[2].columns();
+        two.write(&[parse(name, sql, &[]), run(name)].concat()).await;
+        assert_ne!(two.expect("1 2 D C Z").await[2].columns(), first, "{name:?}");
+        one.write(&[close('S', name), sync()].concat()).await;
+        one.expect("3 Z").await;
+    }
+}
+
+/// Two schemas with a table of the same name, of other types in each.
+async fn tenants(scene: &Scene) {
+    scene
+        .direct
+        .batch_execute(
+            "CREATE SCHEMA one; CREATE TABLE one.x (a int); INSERT INTO one.x VALUES (1); \
+             CREATE SCHEMA two; CREATE TABLE two.x (a text); INSERT INTO two.x VALUES ('two'); \
+             GRANT USAGE ON SCHEMA one, two TO weir; GRANT ALL ON one.x, two.x TO weir",
+        )
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn clients_with_other_search_paths_share_no_statement() {
+    let scene = Scene::set(1).await;
+    tenants(&scene).await;
+    let mut clients = Vec::new();
+    for schema in ["one", "two"] {
+        let settings = [("user", "weir"), ("database", &scene.database), ("search_path", schema)];
+        let mut client = Raw::open(scene.pooler.port()).await;
+        client.start(&settings, "weir").await;
+        clients.push(client);
+    }
+    for turn in 0..3 {
+        for (client, expected) in clients.iter_mut().zip(["1", "two"]) {
+            if turn == 0 {
+                client.write(&[parse("s", "SELECT a FROM x", &[]), sync()].concat()).await;
+                client.expect("1 Z").await;
+            }
+            client.query("BEGIN").await;
+            client.write(&run_asking("s")).await;
+            assert_eq!(client.expect("2 T D C Z").await[2].columns(), [Some(expected.to_owned())]);
+            client.query("COMMIT").await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_search_path_for_one_transaction_is_a_context_too() {
+    for set in ["SET LOCAL search_path TO", "SELECT set_config('search_path', 'X', true) --"] {
+        let scene = Scene::set(1).await;
+        tenants(&scene).await;
+        let mut clients = vec![scene.client().await, scene.client().await];
+        for turn in 0..3 {
+            for (client, (schema, expected)) in clients.iter_mut().zip([("one", "1"), ("two", "two")]) {
+                client.query("BEGIN").await;
+                client.query(&format!("{set} {schema}").replace('X', schema)).await;
+                if turn == 0 {
+                    client.write(&[parse("s", "SELECT a FROM x", &[]), sync()].concat()).await;
+                    client.expect("1 Z").await;
+                }
+                client.write(&run_asking("s")).await;
+                assert_eq!(client.expect("2 T D C Z").await[2].columns(), [Some(expected.to_owned())]);
+                client.query("COMMIT").await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn literals_are_read_in_the_time_zone_of_their_client() {
+    let scene = Scene::set(1).await;
+    let sql = "SELECT extract(epoch FROM '2020-01-01 00:00'::timestamptz)::bigint";
+    for (zone, expected) in [("UTC", "1577836800"), ("Asia/Tokyo", "1577804400"), ("UTC", "1577836800")] {
+        let settings = [("user", "weir"), ("database", &scene.database), ("TimeZone", zone)];
+        let mut client = Raw::open(scene.pooler.port()).await;
+        client.start(&settings, "weir").await;
+        client.write(&[parse("s", sql, &[]), run("s")].concat()).await;
+        assert_eq!(client.expect("1 2 D C Z").await[2].columns(), [Some(expected.to_owned())]);
+    }
+}

@@ -177,6 +177,7 @@ fn pool(general: &Values) -> PoolDefaults {
         query_wait_timeout: general.timeout("query_wait_timeout").flatten(),
         server_reset_query: general.text("server_reset_query").unwrap_or_default().to_owned(),
         server_round_robin: general.is_on("server_round_robin"),
+        share_unnamed_statements: general.is_on("share_unnamed_statements"),
         max_prepared_statements: general.number("max_prepared_statements").unwrap_or(200),
         statement_limits: statement_limits(general),
         unix_socket_dir: path(general, "unix_socket_dir"),

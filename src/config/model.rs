@@ -164,6 +164,8 @@ pub struct PoolDefaults {
     pub server_round_robin: bool,
     /// Named prepared statements that a server holds; 0 lets them through as they are.
     pub max_prepared_statements: u32,
+    /// Whether unnamed statements that come again and again are prepared once.
+    pub share_unnamed_statements: bool,
     /// What the statements of clients may take of memory.
     pub statement_limits: StatementLimits,
     /// Folder of PostgreSQL's Unix socket for a database without a host.
@@ -337,6 +339,8 @@ pub struct PoolSettings {
     pub server_round_robin: bool,
     /// See [`PoolDefaults::max_prepared_statements`].
     pub max_prepared_statements: u32,
+    /// See [`PoolDefaults::share_unnamed_statements`].
+    pub share_unnamed_statements: bool,
     /// See [`PoolDefaults::statement_limits`].
     pub statement_limits: StatementLimits,
 }
@@ -382,6 +386,7 @@ impl Config {
             server_reset_query: defaults.server_reset_query.clone(),
             server_round_robin: defaults.server_round_robin,
             max_prepared_statements: defaults.max_prepared_statements,
+            share_unnamed_statements: defaults.share_unnamed_statements,
             statement_limits: defaults.statement_limits,
         })
     }

@@ -1,5 +1,6 @@
 //! Prepared statements that all clients share: the same SQL and parameter types have one name on every server.
 
+use super::context::{Steering, hash, steering};
 use super::usage::Usage;
 use crate::wire::split_cstr;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -39,10 +40,18 @@ const SMALL: usize = 1024;
 /// What a statement takes beside its text: itself, its entry in the table, and what the allocator keeps of both.
 const OVERHEAD: usize = size_of::<Statement>() + size_of::<(Bytes, Weak<Statement>)>() + 64;
 
-/// A prepared statement: what a Parse says behind the name, byte for byte, and a number that is never given to another.
+/// Contexts from here on are of one statement each.
+const PRIVATE: u64 = 1 << 63;
+
+/// A prepared statement: what a Parse says behind the name, byte for byte, what it was said under, and a number that is
+/// never given to another.
 pub struct Statement {
     id: u64,
+    /// The context, and the tail.
+    key: Bytes,
     tail: Bytes,
+    /// How it changes what texts mean that come behind it.
+    steering: Option<Steering>,
     generation: AtomicU32,
     /// How it is used.
     pub usage: Usage,
@@ -115,6 +124,24 @@ impl Statement {
         let _either_way = self.generation.compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
     }
 
+    /// What it was parsed under.
+    #[must_use]
+    pub fn context(&self) -> u64 {
+        self.key.first_chunk().map_or(0, |context| u64::from_be_bytes(*context))
+    }
+
+    /// Whether one client has it to itself, since others would mean something else by the same text.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.context() >= PRIVATE
+    }
+
+    /// How it changes what texts mean that come behind it.
+    #[must_use]
+    pub fn steering(&self) -> Option<Steering> {
+        self.steering
+    }
+
     /// Whether it exists only where its client parsed it.
     #[must_use]
     pub fn is_local(&self) -> bool {
@@ -136,6 +163,17 @@ impl Drop for Statement {
     }
 }
 
+/// Bytes of a context.
+const CONTEXT: usize = size_of::<u64>();
+
+/// What a statement is found by.
+fn key(context: u64, tail: &[u8]) -> Bytes {
+    let mut key = BytesMut::with_capacity(CONTEXT + tail.len());
+    key.put_u64(context);
+    key.put_slice(tail);
+    key.freeze()
+}
+
 fn cost(tail: &[u8]) -> usize {
     tail.len() + OVERHEAD
 }
@@ -145,6 +183,33 @@ fn cost(tail: &[u8]) -> usize {
 pub struct Interner {
     table: Arc<Mutex<Table>>,
     last: AtomicU64,
+    sightings: Sightings,
+}
+
+/// Texts that came lately, by their hashes: a new one takes the place of an older one.
+#[derive(Debug)]
+struct Sightings(Box<[AtomicU64]>);
+
+impl Default for Sightings {
+    fn default() -> Self {
+        Self(std::iter::repeat_with(AtomicU64::default).take(Self::ROOM).collect())
+    }
+}
+
+impl Sightings {
+    /// Texts that have room.
+    const ROOM: usize = 4096;
+
+    /// Notes one; tells whether it was there.
+    fn note(&self, hash: u64) -> bool {
+        let at = usize::try_from(hash >> 1).unwrap_or_default() % Self::ROOM;
+        self.0.get(at).is_some_and(|place| {
+            place.load(Ordering::Relaxed) == hash || {
+                place.store(hash, Ordering::Relaxed);
+                false
+            }
+        })
+    }
 }
 
 /// A statement would not fit under the limit.
@@ -175,11 +240,24 @@ struct Table {
 }
 
 impl Interner {
-    /// The statement with this tail; byte by byte equal tails are the same statement.
+    /// The statement with this tail in the context of a fresh session.
     #[must_use]
     pub fn intern(&self, tail: &[u8]) -> Arc<Statement> {
+        self.intern_in(0, tail)
+    }
+
+    /// The statement with this tail in this context; byte by byte equal tails are the same statement.
+    #[must_use]
+    pub fn intern_in(&self, context: u64, tail: &[u8]) -> Arc<Statement> {
+        let key = key(context, tail);
         let mut table = lock(&self.table);
-        table.find(tail).unwrap_or_else(|| self.add(&mut table, tail))
+        table.find(&key).unwrap_or_else(|| self.add(&mut table, key))
+    }
+
+    /// A context that no other statement has.
+    #[must_use]
+    pub fn private_context(&self) -> u64 {
+        PRIVATE + self.last.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The same under a limit on the bytes of all statements. One that is there already takes nothing more.
@@ -187,43 +265,58 @@ impl Interner {
     /// # Errors
     ///
     /// [`Full`] when a new one would be over it.
-    pub fn intern_within(&self, tail: &[u8], limit: Option<usize>) -> Result<Arc<Statement>, Full> {
+    pub fn intern_within(
+        &self,
+        context: u64,
+        tail: &[u8],
+        limit: Option<usize>,
+    ) -> Result<Arc<Statement>, Full> {
+        let key = key(context, tail);
         let mut table = lock(&self.table);
-        if let Some(statement) = table.find(tail) {
+        if let Some(statement) = table.find(&key) {
             return Ok(statement);
         }
         let (bytes, wanted) = (table.bytes, cost(tail));
         match limit.filter(|limit| bytes + wanted > *limit) {
             Some(limit) => Err(Full { bytes, wanted, limit }),
-            None => Ok(self.add(&mut table, tail)),
+            None => Ok(self.add(&mut table, key)),
         }
     }
 
-    /// The statement with this tail, if anybody uses it.
+    /// The statement with this tail in this context, if anybody uses it.
     #[must_use]
-    pub fn find(&self, tail: &[u8]) -> Option<Arc<Statement>> {
-        lock(&self.table).find(tail)
+    pub fn find(&self, context: u64, tail: &[u8]) -> Option<Arc<Statement>> {
+        lock(&self.table).find(&key(context, tail))
+    }
+
+    /// Whether this text has come before, lately. Sometimes it is forgotten that it has; hardly ever is it the other way.
+    #[must_use]
+    pub fn has_seen(&self, context: u64, tail: &[u8]) -> bool {
+        self.sightings.note(hash((context, tail)))
     }
 
     /// A statement that is shared with nobody and kept nowhere.
     #[must_use]
     pub fn local(&self) -> Arc<Statement> {
-        self.make(Bytes::new())
+        self.make(key(0, &[]))
     }
 
-    fn add(&self, table: &mut Table, tail: &[u8]) -> Arc<Statement> {
-        let statement = self.make(Bytes::copy_from_slice(tail));
+    fn add(&self, table: &mut Table, key: Bytes) -> Arc<Statement> {
         // A namesake that is about to be forgotten goes first, with its copy of the text.
-        table.statements.remove(tail);
-        table.statements.insert(statement.tail.clone(), Arc::downgrade(&statement));
+        table.statements.remove(&key);
+        let statement = self.make(key);
+        table.statements.insert(statement.key.clone(), Arc::downgrade(&statement));
         table.bytes += statement.bytes();
         statement
     }
 
-    fn make(&self, tail: Bytes) -> Arc<Statement> {
+    fn make(&self, key: Bytes) -> Arc<Statement> {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let home = Arc::clone(&self.table);
-        Arc::new(Statement { id, tail, generation: AtomicU32::new(0), usage: Usage::default(), home })
+        let tail = key.slice(CONTEXT..);
+        let steering = split_cstr(&tail).and_then(|(sql, _)| steering(sql));
+        let (generation, usage) = (AtomicU32::new(0), Usage::default());
+        Arc::new(Statement { id, key, tail, steering, generation, usage, home })
     }
 
     /// How many statements there are, and what they take.
@@ -243,16 +336,16 @@ impl Interner {
 }
 
 impl Table {
-    fn find(&self, tail: &[u8]) -> Option<Arc<Statement>> {
-        self.statements.get(tail).and_then(Weak::upgrade)
+    fn find(&self, key: &[u8]) -> Option<Arc<Statement>> {
+        self.statements.get(key).and_then(Weak::upgrade)
     }
 
     /// Forgets a statement that nobody uses any longer. Another may have come in its place meanwhile.
     fn forget(&mut self, statement: &Statement) {
         self.bytes -= statement.bytes();
-        let entry = self.statements.get(&statement.tail);
+        let entry = self.statements.get(&statement.key);
         if entry.is_some_and(|entry| std::ptr::eq(entry.as_ptr(), statement)) {
-            self.statements.remove(&statement.tail);
+            self.statements.remove(&statement.key);
         }
         if self.statements.len().max(SMALL) < self.statements.capacity() / 4 {
             self.statements.shrink_to(2 * self.statements.len());
@@ -283,6 +376,16 @@ mod tests {
     }
 
     #[test]
+    fn another_context_is_another_statement() {
+        let interner = Interner::default();
+        let (one, other) = (interner.intern_in(1, b"select 1\0"), interner.intern_in(2, b"select 1\0"));
+        assert_ne!(one.id(), other.id());
+        assert_eq!((one.context(), one.tail(), other.tail()), (1, other.tail(), one.tail()));
+        assert!(!one.is_private());
+        assert!(interner.intern_in(interner.private_context(), b"select 1\0").is_private());
+    }
+
+    #[test]
     fn an_error_shows_the_name_that_the_client_knows() {
         let body = b"C26000\0Mprepared statement \"pgweir_17\" does not exist\0\0";
         let shown = with_client_name(body, b"mine");
@@ -308,14 +411,14 @@ mod tests {
     #[test]
     fn a_limit_is_for_what_is_not_there_yet() {
         let interner = Interner::default();
-        let one = interner.intern_within(b"one", Some(cost(b"one"))).unwrap();
+        let one = interner.intern_within(0, b"one", Some(cost(b"one"))).unwrap();
         let (bytes, limit) = (one.bytes(), cost(b"one") + 1);
         let full = Full { bytes, wanted: cost(b"two"), limit };
-        assert_eq!(interner.intern_within(b"two", Some(limit)), Err(full));
-        assert!(interner.intern_within(b"one", Some(0)).is_ok_and(|same| Arc::ptr_eq(&same, &one)));
+        assert_eq!(interner.intern_within(0, b"two", Some(limit)), Err(full));
+        assert!(interner.intern_within(0, b"one", Some(0)).is_ok_and(|same| Arc::ptr_eq(&same, &one)));
         drop(one);
-        assert!(interner.intern_within(b"two", Some(cost(b"two"))).is_ok());
-        assert!(interner.intern_within(b"three", None).is_ok());
+        assert!(interner.intern_within(0, b"two", Some(cost(b"two"))).is_ok());
+        assert!(interner.intern_within(0, b"three", None).is_ok());
     }
 
     #[test]
@@ -328,7 +431,7 @@ mod tests {
                 scope.spawn(move || {
                     for turn in (0..=u8::MAX).cycle().take(5_000) {
                         let tail = [(turn % 11) ^ seed];
-                        let _held = interner.intern_within(&tail, Some(limit));
+                        let _held = interner.intern_within(0, &tail, Some(limit));
                         assert!(interner.totals().bytes <= limit);
                     }
                 });

@@ -2,6 +2,7 @@
 
 mod cancel;
 mod clean;
+mod context;
 mod interner;
 mod login;
 mod names;
@@ -15,6 +16,7 @@ mod usage;
 
 pub use cancel::{CancelHandle, Cancelling};
 pub use clean::{Clean, QueryError, Unclean};
+pub use context::{PlanContext, Steering, depends_on_the_hour, steering};
 pub use interner::{Full, Interner, InternerTotals, NOBODY, PREFIX, PROBE, Statement};
 pub use login::{DialError, Target, dial};
 pub use names::{Names, is_kept};

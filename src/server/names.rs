@@ -1,5 +1,6 @@
 //! The names that a client has given to statements, with what they take.
 
+use super::interner::Statement;
 use super::shape::Shape;
 use super::statements::Named;
 use super::usage::Counted;
@@ -54,7 +55,7 @@ impl Eq for Name {}
 #[derive(Debug)]
 struct Entry {
     named: Named,
-    _counted: Counted,
+    counted: Counted,
 }
 
 /// The named statements of a client.
@@ -88,7 +89,7 @@ impl Names {
         self.remove(&name);
         self.bytes += cost(&name, &named);
         let counted = Counted::by_name(Arc::clone(&named.statement));
-        self.names.insert(Name(name), Entry { named, _counted: counted });
+        self.names.insert(Name(name), Entry { named, counted: counted });
     }
 
     /// Takes a name away; what it stood for.
@@ -102,6 +103,14 @@ impl Names {
     pub(super) fn told(&mut self, name: &[u8], shape: Shape) {
         if let Some(entry) = self.names.get_mut(significant(name)) {
             entry.named.told = Some(shape);
+        }
+    }
+
+    /// Has a name stand for the same text in another context.
+    pub fn replace(&mut self, name: &[u8], statement: Arc<Statement>) {
+        if let Some(entry) = self.names.get_mut(significant(name)) {
+            entry.counted = Counted::by_name(Arc::clone(&statement));
+            entry.named.statement = statement;
         }
     }
 
@@ -123,10 +132,10 @@ impl Names {
         self.names.keys().map(|name| &name.0)
     }
 
-    /// How many there are.
+    /// How many there are. The empty one, of an unnamed statement that is shared, does not count.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.names.len()
+        self.names.len() - usize::from(self.contains_key(b""))
     }
 
     /// Whether there are none.

@@ -143,6 +143,11 @@ impl Request {
         *self == Self::Discard || self.decides_on().is_some()
     }
 
+    /// Whether the client's unnamed statement is another one, or none, once this has succeeded.
+    pub(super) fn ends_unnamed(&self) -> bool {
+        matches!(self, Self::ParseUnnamed(_) | Self::CloseUnnamed) || self.is_query()
+    }
+
     /// The client's name that an error about it must show.
     fn client_name(&self) -> Option<&Bytes> {
         match self {
@@ -337,6 +342,15 @@ impl Pending {
             })
     }
 
+    /// Whether it depends on answers that are still to come what the client's unnamed statement is.
+    #[must_use]
+    pub fn leaves_unnamed_open(&self) -> bool {
+        self.queue.iter().any(|(origin, request)| {
+            *origin == Origin::Client
+                && (request.ends_unnamed() || request.decides_on().is_some_and(Bytes::is_empty))
+        })
+    }
+
     /// So many answers of the next batch are known to the client already: it does not get them again.
     pub fn mute(&mut self, answers: usize) {
         self.muted = answers;
@@ -507,9 +521,9 @@ impl Pending {
 
     /// The first message was answered to its end.
     fn finish(&mut self, statements: &mut Statements) {
-        if let Some((_, request)) = self.queue.pop_front() {
+        if let Some((origin, request)) = self.queue.pop_front() {
             self.naming -= usize::from(request.is_naming());
-            statements.succeeded(request);
+            statements.succeeded(origin, request);
         }
         self.drop_stray_copy_end();
     }
@@ -601,7 +615,7 @@ impl Pending {
         if request.ends_batch() {
             return delivery;
         }
-        statements.failed(request);
+        statements.failed(*origin, request);
         if let Request::BindNamed { id, .. } | Request::DescribeNamed { id, .. } = request {
             match pooling_fault(fields) {
                 Some(PoolingFault::Outdated) => statements.outdated(*id),

@@ -85,6 +85,12 @@ impl Rerun {
         }
     }
 
+    /// Whether all that is kept is one message of this size.
+    #[must_use]
+    pub fn is_all(&self, size: usize) -> bool {
+        matches!(self.phase, Phase::Open) && self.kept.len() == size
+    }
+
     /// Whether a refused batch may be sent again.
     #[must_use]
     pub fn is_possible(&self) -> bool {

@@ -1,6 +1,7 @@
 //! Settings that travel with a client: what it asked for at startup and what it changed since, and the SQL that turns
 //! one client's settings on a server into another's.
 
+use super::context::{hash, is_indifferent};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -26,13 +27,19 @@ pub type Parameters = BTreeMap<String, String>;
 
 /// Settings that differ from what a fresh login gives, by name. Cheap to clone and to compare with its own clones.
 #[derive(Debug, Clone, Default)]
-pub struct Settings(Option<Arc<BTreeMap<String, String>>>);
+pub struct Settings(Option<Arc<Inner>>);
+
+#[derive(Debug)]
+struct Inner {
+    map: BTreeMap<String, String>,
+    context: u64,
+}
 
 impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (None, None) => true,
-            (Some(one), Some(two)) => Arc::ptr_eq(one, two) || one == two,
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two) || one.map == two.map,
             _ => false,
         }
     }
@@ -57,11 +64,22 @@ fn canonical_name(name: &str) -> String {
 
 impl Settings {
     fn of(map: BTreeMap<String, String>) -> Self {
-        Self(if map.is_empty() { None } else { Some(Arc::new(map)) })
+        if map.is_empty() {
+            return Self(None);
+        }
+        let mut steering = map.iter().filter(|(name, _)| !is_indifferent(name)).peekable();
+        let context = if steering.peek().is_some() { hash(steering.collect::<Vec<_>>()) } else { 0 };
+        Self(Some(Arc::new(Inner { map, context })))
     }
 
     fn map(&self) -> Option<&BTreeMap<String, String>> {
-        self.0.as_deref()
+        self.0.as_deref().map(|inner| &inner.map)
+    }
+
+    /// What they make of the meaning of texts, in short; zero where they change nothing.
+    #[must_use]
+    pub fn context(&self) -> u64 {
+        self.0.as_deref().map_or(0, |inner| inner.context)
     }
 
     /// Names and values, in the order of the names.

@@ -4,6 +4,7 @@
 //! is known from its answers only. Both maps are changed when a message goes out and changed back when it turns out that
 //! the server did not carry it out, so that they always say what will be true when the next message arrives there.
 
+use super::context::PlanContext;
 use super::interner::Statement;
 use super::names::Names;
 use super::pending::{Origin, Request};
@@ -121,6 +122,13 @@ pub struct Statements {
     held: HashMap<u64, Held>,
     /// Those that are to stay, by the batch that used them last, as far as it was looked at since.
     order: BTreeSet<(u64, u64)>,
+    /// What clients have made of the session, as far as the server does not report it.
+    pub context: PlanContext,
+    /// Whether the server's unnamed statement is its client's: not so while the client's is one that is shared, which has
+    /// the empty name among its names, or after that.
+    pub unnamed_is_clients: bool,
+    /// Whether an unnamed statement of the client's own was made or closed in this batch.
+    pub unnamed_in_batch: bool,
     /// What a Describe of pgweir's own has found.
     pub found: Option<Shape>,
     /// DDL that was committed in the database, as far as any server's client has said so.
@@ -163,10 +171,14 @@ impl Statements {
     pub(super) fn end_batch(&mut self) {
         self.batch += 1;
         self.bound = None;
+        self.unnamed_in_batch = false;
     }
 
-    /// The server is outside a transaction: what was changed in one is there for all.
-    pub(super) fn transaction_ended(&mut self) {
+    /// The server is outside a transaction: what was changed in one is there for all. `settled` when nothing is under way.
+    pub(super) fn transaction_ended(&mut self, settled: bool) {
+        if settled {
+            self.context.settle();
+        }
         if std::mem::take(&mut self.ddl_is_open) {
             self.epoch.fetch_add(1, Ordering::Relaxed);
         }
@@ -306,7 +318,10 @@ impl Statements {
     }
 
     /// A request was answered to its end.
-    pub(super) fn succeeded(&mut self, request: Request) {
+    pub(super) fn succeeded(&mut self, origin: Origin, request: Request) {
+        if origin == Origin::Client && request.ends_unnamed() {
+            self.ends_unnamed();
+        }
         match request {
             Request::ParseHere => self.local += 1,
             Request::ParseNamed { statement, .. } if statement.is_local() => self.local += 1,
@@ -347,10 +362,19 @@ impl Statements {
     }
 
     /// A request failed. A Parse drops the unnamed statement before it looks at the text.
-    pub(super) fn failed(&mut self, request: &Request) {
+    pub(super) fn failed(&mut self, origin: Origin, request: &Request) {
         if matches!(request, Request::ParseUnnamed(_)) {
             self.unnamed = Unnamed::Absent;
+            if origin == Origin::Client {
+                self.ends_unnamed();
+            }
         }
+    }
+
+    /// The client's unnamed statement is now what the server's is.
+    fn ends_unnamed(&mut self) {
+        self.names.remove(b"");
+        self.unnamed_is_clients = true;
     }
 
     /// Takes back what was noted for a request that the server did not carry out. Requests are taken back in the
@@ -383,7 +407,7 @@ impl Statements {
             b"DEALLOCATE" => self.local = self.local.saturating_sub(1),
             b"DEALLOCATE ALL" | b"DISCARD ALL" => {
                 let later: std::collections::HashSet<_> = later.collect();
-                self.names.retain(|name| later.contains(name));
+                self.names.retain(|name| name.is_empty() || later.contains(name));
                 self.held.retain(|_, held| matches!(held.hold, Hold::Coming { .. }));
                 self.order.retain(|(_, id)| self.held.contains_key(id));
                 self.local = 0;
@@ -454,7 +478,7 @@ mod tests {
         assert_eq!(statements.presence(&one), Presence::Coming);
         statements.end_batch();
         assert_eq!(statements.presence(&one), Presence::Doubtful);
-        statements.succeeded(parse("a", &one));
+        statements.succeeded(Origin::Client, parse("a", &one));
         assert_eq!(statements.presence(&one), Presence::Sure);
         statements.doubt_all();
         assert_eq!(statements.presence(&one), Presence::Doubtful);
@@ -468,14 +492,14 @@ mod tests {
         statements.comes(&one);
         statements.doubt_all();
         statements.completed(b"DEALLOCATE ALL", std::iter::empty());
-        statements.succeeded(parse("a", &one));
+        statements.succeeded(Origin::Client, parse("a", &one));
         assert_eq!(statements.presence(&one), Presence::Doubtful);
         // Parse, and behind it a Close that makes room.
         statements.comes(&one);
         statements.end_batch();
         assert_eq!(statements.surplus(1).unwrap().id(), one.id());
-        statements.succeeded(parse("a", &one));
-        statements.succeeded(Request::Evict(one.id()));
+        statements.succeeded(Origin::Client, parse("a", &one));
+        statements.succeeded(Origin::Client, Request::Evict(one.id()));
         assert_eq!(statements.presence(&one), Presence::Absent);
     }
 
@@ -499,7 +523,7 @@ mod tests {
         let all: Vec<_> = (0..3u8).map(|tail| interner.intern(&[tail])).collect();
         for statement in &all {
             statements.comes(statement);
-            statements.succeeded(parse("x", statement));
+            statements.succeeded(Origin::Client, parse("x", statement));
             statements.end_batch();
         }
         assert_eq!(statements.surplus(4), None);
@@ -508,7 +532,7 @@ mod tests {
         assert_eq!(statements.surplus(3).unwrap().id(), all[2].id());
         let _used = statements.presence(&all[2]);
         assert_eq!(statements.surplus(3), None);
-        statements.succeeded(Request::Evict(all[2].id()));
+        statements.succeeded(Origin::Client, Request::Evict(all[2].id()));
         assert_eq!(statements.count(), 2);
     }
 
@@ -527,8 +551,8 @@ mod tests {
         // One that was not closed after all, and one that came back before it was.
         statements.take_back(Request::Evict(gone[0]));
         statements.comes(&all[2]);
-        statements.succeeded(Request::Evict(gone[1]));
-        statements.succeeded(Request::Evict(gone[2]));
+        statements.succeeded(Origin::Client, Request::Evict(gone[1]));
+        statements.succeeded(Origin::Client, Request::Evict(gone[2]));
         assert_eq!((statements.count(), statements.order.len()), (6, 5));
         statements.end_batch();
         assert_eq!(statements.surplus(5).map(|gone| gone.id()), Some(gone[0]));
@@ -562,13 +586,13 @@ mod tests {
     fn the_unnamed_statement_is_what_the_last_parse_left() {
         let mut statements = Statements::default();
         let parse = Bytes::from_static(b"P");
-        statements.succeeded(Request::ParseUnnamed(Some(parse.clone())));
+        statements.succeeded(Origin::Client, Request::ParseUnnamed(Some(parse.clone())));
         assert_eq!(statements.unnamed, Unnamed::Parsed(parse));
-        statements.failed(&Request::ParseUnnamed(None));
+        statements.failed(Origin::Client, &Request::ParseUnnamed(None));
         assert_eq!(statements.unnamed, Unnamed::Absent);
-        statements.succeeded(Request::ParseUnnamed(None));
+        statements.succeeded(Origin::Client, Request::ParseUnnamed(None));
         assert_eq!(statements.unnamed, Unnamed::Here);
-        statements.succeeded(Request::Query);
+        statements.succeeded(Origin::Client, Request::Query);
         assert_eq!(statements.unnamed, Unnamed::Absent);
     }
 }

@@ -193,7 +193,7 @@ impl Understanding {
         let delivery = self.pending.answered(b'Z', body, &mut self.statements)?;
         self.transaction = status;
         if status == Status::Idle {
-            self.statements.transaction_ended();
+            self.statements.transaction_ended(self.pending.is_settled());
         }
         if delivery == Delivery::Client {
             events(Event::Ready, self);

@@ -5,8 +5,8 @@ use super::link::Link;
 use super::named::{Rewritten, evict, put_describe};
 use super::upstream::Message;
 use crate::config::StatementLimits;
-use crate::server::{Interner, NOBODY, Names, Origin, Request, Statement};
-use crate::wire::{Report, TooLong, sqlstate};
+use crate::server::{Interner, NOBODY, Names, Origin, Request, Statement, depends_on_the_hour};
+use crate::wire::{Report, TooLong, split_cstr, sqlstate};
 use bytes::BytesMut;
 use std::sync::Arc;
 
@@ -32,7 +32,9 @@ pub(super) fn admit(
     let wanted = name.len() + tail.map_or(0, <[u8]>::len);
     check_client(&link.server.state.statements.names, wanted, &link.limits)?;
     let Some(tail) = tail else { return Ok(interner.local()) };
-    interner.intern_within(tail, link.limits.bytes).map_err(|full| Limit::Bytes {
+    let sql = split_cstr(tail).map_or(tail, |(sql, _)| sql);
+    let context = if depends_on_the_hour(sql) { interner.private_context() } else { link.context() };
+    interner.intern_within(context, tail, link.limits.bytes).map_err(|full| Limit::Bytes {
         bytes: full.bytes,
         wanted: full.wanted,
         limit: full.limit,

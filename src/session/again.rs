@@ -38,7 +38,7 @@ pub(super) fn advance(link: &mut Link, up: &mut Pipe, interner: &Interner) -> Re
 
 /// Asks what the statement gives now: its client will read the rows as what it was told before.
 fn ask(link: &mut Link, up: &mut Pipe, fault: &Fault) -> Result<(), Departure> {
-    let Tracking::Shared(limit) = link.tracking else { return Ok(()) };
+    let Tracking::Shared { limit, .. } = link.tracking else { return Ok(()) };
     link.server.state.statements.found = None;
     link.server.state.rerun.ask();
     up.insert(|out| named::ask(link, limit, out, &fault.name)).map_err(violation)?;
@@ -62,17 +62,15 @@ fn run(link: &mut Link, up: &mut Pipe, interner: &Interner, fault: &Fault) -> Re
     let kept = link.server.state.rerun.take();
     forget_names(link, &kept, fault.told);
     link.server.state.pending.mute(fault.told);
-    for message in messages(&kept) {
+    for (whole, message) in messages(&kept) {
         match upstream::judge(link, interner, &message)? {
             Verdict::Pass(request) => {
                 link.server.state.sent(Origin::Client, request);
-                up.insert(|out| put_message(out, message.tag, |out| out.extend_from_slice(message.body)))
-                    .map_err(violation)?;
+                up.insert(|out| out.extend_from_slice(whole));
             }
             Verdict::Rewrite(rewritten) => up.insert(|out| {
                 out.extend_from_slice(&rewritten.bytes);
-                let rest = message.body.get(rewritten.replaces - HEADER..);
-                out.extend_from_slice(rest.unwrap_or_default());
+                out.extend_from_slice(whole.get(rewritten.replaces..).unwrap_or_default());
             }),
             Verdict::Drop | Verdict::Farewell => {}
         }
@@ -84,7 +82,7 @@ fn run(link: &mut Link, up: &mut Pipe, interner: &Interner, fault: &Fault) -> Re
 /// Names that the batch has given before it was refused: it is to give them once more.
 fn forget_names(link: &mut Link, kept: &[u8], answered: usize) {
     let names = &mut link.server.state.statements.names;
-    for message in messages(kept).filter(|message| message.tag != b'H').take(answered) {
+    for (_, message) in messages(kept).filter(|(_, message)| message.tag != b'H').take(answered) {
         if message.tag == b'P'
             && let Some(name) = parse_name(message.body)
         {
@@ -93,13 +91,14 @@ fn forget_names(link: &mut Link, kept: &[u8], answered: usize) {
     }
 }
 
-/// Kept messages are whole.
-fn messages(kept: &[u8]) -> impl Iterator<Item = Message<'_>> {
+/// Kept messages are whole. Each with all its bytes.
+fn messages(kept: &[u8]) -> impl Iterator<Item = (&[u8], Message<'_>)> {
     let mut rest = kept;
     std::iter::from_fn(move || {
         let Ok(Piece::Whole { tag, body }) = Scanner::default().next(rest, MAX_MESSAGE) else { return None };
         let size = HEADER + body.len();
-        rest = &rest[size..];
-        Some(Message { tag, body, size })
+        let (whole, behind) = rest.split_at_checked(size)?;
+        rest = behind;
+        Some((whole, Message { tag, body, size }))
     })
 }

@@ -5,7 +5,7 @@ use super::client::ClientHandle;
 use crate::config::StatementLimits;
 use crate::net::Pipe;
 use crate::pool::{ServerCheckout, ServerPool};
-use crate::server::{Names, Origin, Request, Settings, Unnamed};
+use crate::server::{Names, Origin, Request, Settings, Steering, Unnamed};
 use crate::stats::ServerState;
 use crate::wire::{Piece, TooLong, frontend};
 use tokio::time::Instant;
@@ -24,6 +24,8 @@ pub(super) struct Link {
     pub(super) rest: Rest,
     /// Whether the client has said goodbye.
     pub(super) farewell: Farewell,
+    /// How the unnamed statement changes what later texts mean.
+    pub(super) unnamed_steering: Option<Steering>,
     /// How named statements are treated.
     pub(super) tracking: Tracking,
     /// What the client's statements may take.
@@ -37,8 +39,13 @@ pub(super) struct Link {
 pub(super) enum Tracking {
     /// They go through as they are.
     Off,
-    /// They travel with their client; a server holds at most so many.
-    Shared(usize),
+    /// They travel with their client.
+    Shared {
+        /// As many as a server holds.
+        limit: usize,
+        /// Whether unnamed ones are shared too.
+        unnamed: bool,
+    },
 }
 
 /// What becomes of the rest of a message whose head was judged.
@@ -67,6 +74,20 @@ pub(super) struct OwnStatements {
 }
 
 impl Link {
+    /// What the text of a statement would be parsed under now.
+    pub(super) fn context(&self) -> u64 {
+        self.server.state.statements.context.under(self.server.state.applied.context())
+    }
+
+    /// A text goes out that may change what later ones mean; `more` is what it depends on beside its text.
+    pub(super) fn steer(&mut self, steering: Option<Steering>, sql: &[u8], more: &[u8]) {
+        if let Some(steering) = steering {
+            let state = &mut self.server.state;
+            let reports_path = state.baseline.contains_key("search_path");
+            state.statements.context.steer(steering, sql, more, reports_path);
+        }
+    }
+
     /// Joins a client to a server. In front of its first message goes what makes the server this client's: its settings,
     /// and its unnamed statement. No round trip is spent on it.
     pub(super) fn join(
@@ -88,7 +109,10 @@ impl Link {
             // As the simple query that it is, it leaves no unnamed statement.
             state.statements.unnamed = Unnamed::Absent;
         }
-        if state.statements.unnamed != unnamed && !replaces_unnamed(up.fresh()) {
+        // An unnamed statement that is shared has nothing to do with the server's.
+        let is_shared = names.contains_key(b"");
+        state.statements.unnamed_is_clients = !is_shared;
+        if !is_shared && state.statements.unnamed != unnamed && !replaces_unnamed(up.fresh()) {
             match unnamed {
                 Unnamed::Parsed(parse) => {
                     // In a transaction of its own: it takes a snapshot, and a client's own may begin with what must
@@ -113,6 +137,7 @@ impl Link {
             server,
             tracking,
             refusal: None,
+            unnamed_steering: None,
             request: None,
             transaction: None,
             quiet: Instant::now(),

@@ -16,6 +16,7 @@ mod overview;
 mod relay;
 mod run;
 mod timer;
+mod unnamed;
 mod upstream;
 mod welcome;
 

@@ -9,7 +9,7 @@
 use super::admission;
 use super::link::{Link, Tracking};
 use super::upstream::Message;
-use crate::server::{Bound, Interner, NOBODY, Origin, PREFIX, PROBE, Presence, Request, Statement};
+use crate::server::{Bound, Interner, NOBODY, Origin, PREFIX, PROBE, Presence, Request, Statement, steering};
 use crate::wire::backend::Status;
 use crate::wire::{HEADER, MAX_MESSAGE, TooLong, frontend, put_message, split_cstr};
 use bytes::{BufMut, Bytes, BytesMut};
@@ -41,7 +41,6 @@ pub(super) fn parse(
 ) -> Result<Rewritten, TooLong> {
     let traffic = &link.server.pool().traffic;
     traffic.count(|t| &t.client_parses);
-    let tail = &message.body[name.len() + 1..];
     let key = Bytes::copy_from_slice(name);
     if link.server.state.statements.names.contains_key(name) {
         return parse_duplicate(link, interner, limit, message, key);
@@ -51,6 +50,18 @@ pub(super) fn parse(
         Err(over) => return admission::refuse(link, message, over),
     };
     link.server.state.statements.names.insert(key.clone(), Arc::clone(&statement).into());
+    make(link, limit, message, key, statement)
+}
+
+/// Sees to it that the server holds a statement, and answers the client's Parse.
+pub(super) fn make(
+    link: &mut Link,
+    limit: usize,
+    message: &Message<'_>,
+    key: Bytes,
+    statement: Arc<Statement>,
+) -> Result<Rewritten, TooLong> {
+    let tail = &message.body[key.len() + 1..];
     let mut bytes = BytesMut::new();
     match link.server.state.statements.presence_for_parse(&statement) {
         Presence::Sure if is_calm(link) && !link.server.state.pending.may_take_copy_data() => {
@@ -70,7 +81,7 @@ pub(super) fn parse(
     if !statement.is_local() {
         link.server.state.statements.comes(&statement);
     }
-    let replaces = put_parse_head(&mut bytes, &statement, message, name)?;
+    let replaces = put_parse_head(&mut bytes, &statement, message, &key)?;
     link.server.state.sent(Origin::Client, Request::ParseNamed { name: Some(key), statement });
     Ok(Rewritten { bytes, replaces })
 }
@@ -111,6 +122,7 @@ fn parse_duplicate(
 /// Bind of a named statement; `None` leaves the message as it is.
 pub(super) fn bind(
     link: &mut Link,
+    interner: &Interner,
     limit: usize,
     message: &Message<'_>,
     name: &[u8],
@@ -119,11 +131,12 @@ pub(super) fn bind(
     let mut bytes = BytesMut::new();
     let portal = split_cstr(message.body).map(|(portal, _)| portal).unwrap_or_default();
     let replaces = HEADER + portal.len() + 1 + name.len() + 1;
-    let Some(statement) = known(link, name) else {
+    let Some(statement) = known_here(link, interner, name) else {
         return hide(link, name, |out, name| put_bind_head(out, message, portal, replaces, name), replaces);
     };
     ensure(link, limit, &mut bytes, &statement)?;
     statement.usage.bound();
+    link.steer(statement.steering(), statement.tail(), message.body);
     put_bind_head(&mut bytes, message, portal, replaces, &server_name(&statement))?;
     let name = Bytes::copy_from_slice(name);
     let bound = Bound { portal: Bytes::copy_from_slice(portal), name: name.clone() };
@@ -133,10 +146,15 @@ pub(super) fn bind(
 }
 
 /// Describe of a named statement; `None` leaves the message as it is.
-pub(super) fn describe(link: &mut Link, limit: usize, name: &[u8]) -> Result<Option<Rewritten>, TooLong> {
+pub(super) fn describe(
+    link: &mut Link,
+    interner: &Interner,
+    limit: usize,
+    name: &[u8],
+) -> Result<Option<Rewritten>, TooLong> {
     let mut bytes = BytesMut::new();
     let replaces = HEADER + 1 + name.len() + 1;
-    let Some(statement) = known(link, name) else {
+    let Some(statement) = known_here(link, interner, name) else {
         return hide(link, name, put_describe, replaces);
     };
     ensure(link, limit, &mut bytes, &statement)?;
@@ -166,6 +184,20 @@ pub(super) fn ask(link: &mut Link, limit: usize, out: &mut BytesMut, name: &Byte
 /// What a name of the client's stands for.
 fn known(link: &Link, name: &[u8]) -> Option<Arc<Statement>> {
     link.server.state.statements.names.get(name).map(|named| Arc::clone(&named.statement))
+}
+
+/// What a name of the client's stands for, where it is now: in the context of this moment.
+fn known_here(link: &mut Link, interner: &Interner, name: &[u8]) -> Option<Arc<Statement>> {
+    let (statement, context) = (known(link, name)?, link.context());
+    if statement.context() == context || statement.is_local() || statement.is_private() {
+        return Some(statement);
+    }
+    // Over the limit on memory it is shared with those for whom it may mean something else: PostgreSQL notices most of that.
+    let Ok(here) = interner.intern_within(context, statement.tail(), link.limits.bytes) else {
+        return Some(statement);
+    };
+    link.server.state.statements.names.replace(name, Arc::clone(&here));
+    Some(here)
 }
 
 /// A name that the client never gave: the server says so. One of pgweir's own names is made one that is never there.
@@ -215,6 +247,9 @@ pub(super) fn deallocate(link: &mut Link, message: &Message<'_>) -> Result<Optio
 
 /// A query, which may drop statements that later messages rely on.
 pub(super) fn query(link: &mut Link, body: &[u8]) -> Request {
+    if link.tracking != Tracking::Off {
+        link.steer(steering(body), body, &[]);
+    }
     if link.tracking == Tracking::Off || !(begins_with(body, b"DISCARD") || begins_with(body, b"DEALLOCATE"))
     {
         return Request::Query;

@@ -188,7 +188,8 @@ fn is_over(link: &Link, mode: PoolMode, up: &crate::net::Pipe) -> Result<bool, P
         return Err(departure::violation(text).into());
     }
     let ends = matches!(state.health, Health::Ending | Health::Crashing);
-    let stays = state.statements.keep_their_server() || state.statements.unnamed == Unnamed::Here;
+    let stays = state.statements.keep_their_server()
+        || (state.statements.unnamed == Unnamed::Here && state.statements.unnamed_is_clients);
     Ok(mode != PoolMode::Session
         && state.pending.is_settled()
         && state.transaction == Status::Idle

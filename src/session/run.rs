@@ -11,7 +11,7 @@ use super::{FAREWELL, Service};
 use crate::config::{ClientTimeouts, PoolMode};
 use crate::net::{Dialogue, Pipe, Stream};
 use crate::pool::{Refusal, ServerCheckout, ServerPool};
-use crate::server::{Interner, Settings, Unclean};
+use crate::server::{Interner, Settings, Unclean, Unnamed};
 use crate::stats::{ClientState, ServerState, unix_micros};
 use crate::wire::{Report, sqlstate};
 use std::future::poll_fn;
@@ -210,7 +210,7 @@ impl Session {
         let mode = settings.mode;
         let tracking = match (mode, usize::try_from(settings.max_prepared_statements)) {
             (PoolMode::Session, _) | (_, Ok(0) | Err(_)) => Tracking::Off,
-            (_, Ok(limit)) => Tracking::Shared(limit),
+            (_, Ok(limit)) => Tracking::Shared { limit, unnamed: settings.share_unnamed_statements },
         };
         let id = server.record().id;
         self.client.record.enter(ClientState::Active, Some(id));
@@ -234,7 +234,11 @@ impl Session {
         let mut server = link.server;
         let state = &mut server.state;
         self.statements = OwnStatements {
-            unnamed: state.statements.unnamed.clone(),
+            unnamed: if state.statements.unnamed_is_clients {
+                state.statements.unnamed.clone()
+            } else {
+                Unnamed::Absent
+            },
             names: std::mem::take(&mut state.statements.names),
         };
         self.client.record.note_statements(self.statements.names.len());

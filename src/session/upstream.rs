@@ -4,11 +4,12 @@
 use super::departure::{self, Departure};
 use super::link::{Farewell, Link, Rest, Tracking};
 use super::named::{self, Rewritten};
+use super::unnamed;
 use crate::net::{BLOCK, Pipe};
-use crate::server::{Interner, Origin, Request, is_kept};
+use crate::server::{Interner, Origin, Request, is_kept, steering};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{Target, bind_statement, parse_name, target};
-use crate::wire::{HEADER, Piece, TooLong};
+use crate::wire::{HEADER, Piece, TooLong, split_cstr};
 use bytes::Bytes;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -140,16 +141,22 @@ pub(super) fn judge(
     }
     let request = match message.tag {
         b'Q' => named::query(link, message.body),
-        b'P' if parse_name(message.body) == Some(b"") => Request::ParseUnnamed(copy_if_small(message)),
+        b'P' if is_unnamed(message) => parse_unnamed(link, message),
         b'P' if link.tracking == Tracking::Off => Request::ParseForeign,
         b'P' => Request::ParseHere,
-        b'B' => Request::Bind,
+        b'B' => {
+            link.steer(link.unnamed_steering.filter(|_| is_unnamed(message)), message.body, &[]);
+            Request::Bind
+        }
         b'D' => match target(message.body) {
             Some(Target::Portal(portal)) => named::describe_portal(link, portal),
             _ => Request::Describe,
         },
         b'E' => Request::Execute,
-        b'C' if target(message.body) == Some(Target::Statement(b"")) => Request::CloseUnnamed,
+        b'C' if is_unnamed(message) => {
+            link.server.state.statements.unnamed_in_batch |= !link.server.state.pending.is_skipping();
+            Request::CloseUnnamed
+        }
         b'C' => Request::Close,
         b'H' => Request::Flush,
         b'S' => Request::Sync,
@@ -163,12 +170,27 @@ pub(super) fn judge(
     Ok(Verdict::Pass(request))
 }
 
+/// Parse of an unnamed statement that is the client's alone.
+fn parse_unnamed(link: &mut Link, message: &Message<'_>) -> Request {
+    let state = &mut link.server.state;
+    if link.tracking != Tracking::Off && !state.pending.is_skipping() {
+        state.statements.unnamed_in_batch = true;
+        let sql = message.body.get(1..).unwrap_or_default();
+        link.unnamed_steering = steering(split_cstr(sql).map_or(sql, |(sql, _)| sql));
+        link.steer(link.unnamed_steering, sql, &[]);
+    }
+    Request::ParseUnnamed(copy_if_small(message))
+}
+
 /// Whether a message is about a name of which only answers that are still to come tell what it stands for: one that an
 /// earlier batch gives or takes away, if it does not fail.
 fn must_wait(link: &Link, interner: &Interner, message: &Message<'_>) -> bool {
     let state = &link.server.state;
     if link.tracking == Tracking::Off || state.pending.is_in_first_batch() {
         return false;
+    }
+    if matches!(message.tag, b'B' | b'D') && is_unnamed(message) {
+        return unnamed::must_wait(link);
     }
     let name = match message.tag {
         b'Q' => named::deallocated_name(message).map(Cow::Owned),
@@ -177,7 +199,7 @@ fn must_wait(link: &Link, interner: &Interner, message: &Message<'_>) -> bool {
     let Some(name) = name.as_deref() else { return false };
     let named = state.statements.names.get(name);
     let statement = match message.tag {
-        b'P' => message.body.get(name.len() + 1..).and_then(|tail| interner.find(tail)),
+        b'P' => message.body.get(name.len() + 1..).and_then(|tail| interner.find(link.context(), tail)),
         _ => named.map(|named| Arc::clone(&named.statement)),
     };
     state.pending.leaves_open(name, named.is_some())
@@ -207,20 +229,40 @@ fn judge_named(
     interner: &Interner,
     message: &Message<'_>,
 ) -> Result<Option<Rewritten>, Departure> {
-    let Tracking::Shared(limit) = link.tracking else { return Ok(None) };
+    let Tracking::Shared { limit, unnamed } = link.tracking else { return Ok(None) };
     // What the server skips leaves no trace, so it may as well have the client's names.
     if link.server.state.pending.is_skipping() {
         return Ok(None);
     }
     let rewritten = match (message.tag, statement_name(message)) {
         (b'P', Some(name)) => Some(named::parse(link, interner, limit, message, name)),
-        (b'B', Some(name)) => named::bind(link, limit, message, name).transpose(),
-        (b'D', Some(name)) => named::describe(link, limit, name).transpose(),
+        (b'B', Some(name)) => named::bind(link, interner, limit, message, name).transpose(),
+        (b'D', Some(name)) => named::describe(link, interner, limit, name).transpose(),
+        (b'P', None) if unnamed && is_unnamed(message) => {
+            unnamed::parse(link, interner, limit, message).transpose()
+        }
+        (b'B', None) if is_unnamed(message) && unnamed::is_shared(link) => {
+            named::bind(link, interner, limit, message, b"").transpose()
+        }
+        (b'D', None) if is_unnamed(message) && unnamed::is_shared(link) => {
+            named::describe(link, interner, limit, b"").transpose()
+        }
+        (b'B', None) if is_unnamed(message) => unnamed::clear_foreign(link, Request::Bind).transpose(),
+        (b'D', None) if is_unnamed(message) => unnamed::clear_foreign(link, Request::Describe).transpose(),
         (b'C', Some(name)) => Some(named::close(link, message, name)),
         (b'Q', _) => named::deallocate(link, message).transpose(),
         _ => None,
     };
     rewritten.transpose().map_err(violation)
+}
+
+/// Whether a message is about the unnamed statement.
+fn is_unnamed(message: &Message<'_>) -> bool {
+    match message.tag {
+        b'P' => parse_name(message.body) == Some(b""),
+        b'B' => bind_statement(message.body) == Some(b""),
+        _ => target(message.body) == Some(Target::Statement(b"")),
+    }
 }
 
 fn copy_if_small(message: &Message<'_>) -> Option<Bytes> {

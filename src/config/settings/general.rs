@@ -139,6 +139,7 @@ pub(in crate::config) const GENERAL: &[Setting] = &[
     Setting::honoured("server_login_retry", Seconds, "15", "Pause after a failed login to a server; clients who come meanwhile fail at once."),
     Setting::honoured("server_reset_query", Text, "DISCARD ALL", "Query that cleans a server when a client leaves it in session mode; empty is none."),
     Setting::not_yet("server_reset_query_always", Boolean, "0", "0", "Run server_reset_query in every mode."),
+    Setting::honoured("share_unnamed_statements", Boolean, "1", "Prepare an unnamed statement that comes again and again once for all clients, where nobody can tell. PostgreSQL then also decides once whether one plan does for all parameters."),
     Setting::honoured("server_round_robin", Boolean, "0", "Hand out the server idle longest instead of the one used last: even load, but no server gets old enough to be closed."),
     Setting::not_yet("server_tls13_ciphers", Text, "", "", "TLS 1.3 suites towards servers."),
     Setting::not_yet("server_tls_ca_file", Path, "", "", "Authorities that servers' certificates must come from."),

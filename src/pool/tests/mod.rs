@@ -351,6 +351,7 @@ fn settings() -> PoolSettings {
         query_wait_timeout: Some(120 * SECOND),
         server_reset_query: "DISCARD ALL".to_owned(),
         server_round_robin: false,
+        share_unnamed_statements: true,
         max_prepared_statements: 200,
         statement_limits: StatementLimits::default(),
     }
