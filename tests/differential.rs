@@ -107,9 +107,9 @@ impl Run {
 fn kind(seed: u64) -> Kind {
     match seed % 8 {
         _ if std::env::var_os("PGWEIR_DIFF_MIXED").is_some() => Kind::Mixed,
-        _ if std::env::var_os("PGWEIR_DIFF_CONTEXTUAL").is_some() => Kind::Contextual,
-        0 | 2 | 4 | 5 => Kind::Named,
+        0 | 2 | 4 => Kind::Named,
         6 => Kind::Defining,
+        7 => Kind::Contextual,
         _ => Kind::Unnamed,
     }
 }

@@ -89,7 +89,7 @@ impl Names {
         self.remove(&name);
         self.bytes += cost(&name, &named);
         let counted = Counted::by_name(Arc::clone(&named.statement));
-        self.names.insert(Name(name), Entry { named, counted: counted });
+        self.names.insert(Name(name), Entry { named, counted });
     }
 
     /// Takes a name away; what it stood for.

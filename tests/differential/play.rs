@@ -249,13 +249,14 @@ impl Way {
         if is_outdated(due) {
             return Self::Free;
         }
-        let ready = expected[at..].iter().position(|message| message.tag == b'Z');
-        match ready {
-            Some(ready) if cannot_be_made(message) && expected[at + ready].status() == 'E' => {
-                Self::At(at + ready)
-            }
-            _ => Self::Lost,
+        if let Some(at) = evaluated(expected, at, message) {
+            return Self::At(at);
         }
+        // The rest of the batch is skipped in both.
+        let ready = expected[at..].iter().position(|message| message.tag == b'Z');
+        let ready = ready.map_or(expected.len(), |ready| at + ready);
+        let failed = expected.get(ready).is_none_or(|ready| ready.status() == 'E');
+        if failed && cannot_be_made(message) { Self::At(ready) } else { Self::Lost }
     }
 }
 
@@ -293,6 +294,19 @@ fn both_refuse(postgresql: &Message, pgweir: &Message) -> bool {
 /// can without its client's knowledge.
 fn is_outdated(postgresql: &Message) -> bool {
     postgresql.tag == b'E' && postgresql.field('M') == "cached plan must not change result type"
+}
+
+/// Exception: PostgreSQL plans a statement for its parameters the first times, and finds out at Bind what cannot be
+/// computed from these. A statement that many share has a plan for all parameters sooner, and it comes out at Execute; one
+/// that was made afresh has none, and it comes out at Bind.
+fn evaluated(expected: &[Message], at: usize, pgweir: &Message) -> Option<usize> {
+    let is_between = |message: &Message| matches!(message.tag, b'2' | b'T' | b'n');
+    let is_failure = |message: &Message| message.tag == b'E' && message.field('C').starts_with("22");
+    if is_failure(&expected[at]) && is_between(pgweir) {
+        return Some(at);
+    }
+    let failure = at + expected[at..].iter().position(|message| !is_between(message))?;
+    (is_failure(pgweir) && alike(&expected[failure], pgweir)).then_some(failure + 1)
 }
 
 /// Exception: where a Parse, a Bind or a Describe is sent behind a COPY before that is known to be one, the COPY finds first what
