@@ -46,6 +46,8 @@ struct Run {
     repeat: u64,
     next: AtomicU64,
     messages: AtomicU64,
+    /// Programs of which only the part up to an outdated plan could be compared.
+    outdated: AtomicU64,
     wanted: u64,
     failures: Mutex<Vec<String>>,
 }
@@ -75,9 +77,11 @@ impl Run {
             if let Some(complaint) = arena.complaint() {
                 let text =
                     format!("{how} PGWEIR_DIFF_SEED={seed}: a rival got {complaint} beside\n{program}");
+                println!("{text}");
                 self.failures.lock().unwrap().push(text);
                 break;
             }
+            self.outdated.fetch_add(u64::from(direct.is_outdated_for(&pooled)), Ordering::Relaxed);
             if !direct.matches(&pooled) {
                 let first = direct.difference(&pooled);
                 let shortest = arena.shrink(program).await;
@@ -103,9 +107,9 @@ impl Run {
 fn kind(seed: u64) -> Kind {
     match seed % 8 {
         _ if std::env::var_os("PGWEIR_DIFF_MIXED").is_some() => Kind::Mixed,
-        0 | 2 | 4 | 5 => Kind::Named,
-        6 if std::env::var_os("PGWEIR_DIFF_DEFINING").is_some() => Kind::Defining,
-        6 => Kind::Named,
+        0 | 2 | 4 => Kind::Named,
+        6 => Kind::Defining,
+        7 => Kind::Contextual,
         _ => Kind::Unnamed,
     }
 }
@@ -135,6 +139,7 @@ async fn replies_are_those_of_postgresql() {
         repeat: number("PGWEIR_DIFF_REPEAT").unwrap_or(1),
         next: 0.into(),
         messages: 0.into(),
+        outdated: 0.into(),
         wanted: number("PGWEIR_DIFF_MESSAGES").unwrap_or(20_000),
         failures: Mutex::default(),
     });
@@ -148,8 +153,12 @@ async fn replies_are_those_of_postgresql() {
     }
     let failures = run.failures.lock().unwrap().join("\n");
     assert!(failures.is_empty(), "{failures}");
-    let (messages, programs) = (run.messages.load(Ordering::Relaxed), run.next.load(Ordering::Relaxed));
-    println!("{messages} messages in {programs} programs, {turns} turns of the rivals");
+    let [messages, programs, outdated] =
+        [&run.messages, &run.next, &run.outdated].map(|count| count.load(Ordering::Relaxed));
+    println!(
+        "{messages} messages in {programs} programs, {outdated} of them up to an outdated plan, \
+         {turns} turns of the rivals"
+    );
 }
 
 /// Programs that have gone wrong once.

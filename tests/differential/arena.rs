@@ -12,7 +12,7 @@ use crate::program::Program;
 use crate::rival::Usurper;
 
 /// How long a failing program is made shorter.
-const SHRINKING: Duration = Duration::from_secs(60);
+const SHRINKING: Duration = Duration::from_secs(90);
 
 /// Plays of a program before it counts as one that does not fail.
 const TRIES: u32 = 5;

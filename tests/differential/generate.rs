@@ -15,6 +15,8 @@ pub enum Kind {
     Defining,
     /// Names that are given both by Parse and by PREPARE.
     Mixed,
+    /// Named statements whose meaning depends on settings.
+    Contextual,
 }
 
 struct Author {
@@ -135,6 +137,7 @@ impl Author {
 
     fn parse(&mut self, name: &'static str) {
         let (sql, parameters) = match self.dice.below(100) {
+            0..15 if self.kind == Kind::Contextual => self.dice.pick(sql::CONTEXTUAL),
             0..40 => self.dice.pick(&self.hot.clone()),
             40..70 => self.dice.pick(sql::WITH_PARAMETERS),
             70..80 if self.kind == Kind::Defining => self.dice.pick(sql::OF_CHANGING),
@@ -143,7 +146,12 @@ impl Author {
         };
         // What an Execute drops is known by its answer only: names used behind it in one go may still be found.
         let drops = self.has_names() && sql.contains(" ALL");
-        let (sql, parameters) = if drops { ("SELECT 'kept'", 0) } else { (sql, parameters) };
+        let depends = sql::CONTEXTUAL.iter().any(|(known, _)| *known == sql);
+        let (sql, parameters) = if drops || (depends && self.kind != Kind::Contextual) {
+            ("SELECT 'kept'", 0)
+        } else {
+            (sql, parameters)
+        };
         self.parse_as(name, sql, parameters);
     }
 

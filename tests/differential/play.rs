@@ -18,9 +18,9 @@ const STALL: Duration = Duration::from_secs(5);
 /// How long it may once it has answered something else than it should.
 const LOST: Duration = Duration::from_millis(300);
 
-/// How long PostgreSQL is silent before a wait on it is over. Too short a time makes programs less interesting and
-/// nothing else: the other side waits for as many answers as came here.
-const SILENCE: Duration = Duration::from_millis(4);
+/// How long PostgreSQL is silent before it is looked at, and how often it must be found asleep before a wait on it is over.
+const SILENCE: Duration = Duration::from_millis(1);
+const LOOKS: u32 = 2;
 
 /// How many answers are shown of each side.
 const SHOWN: usize = 6;
@@ -81,7 +81,7 @@ async fn play(port: u16, database: &str, program: &Program, wait: Wait<'_>) -> H
     // More than any program has answers, so that both sides are read as fast as they write.
     let (sender, answers) = mpsc::channel(100_000);
     // In a task of its own, so that no wait ends in the middle of a message.
-    let reader = tokio::spawn(read(input, sender));
+    let reader = tokio::spawn(read(input, sender, program.mentions(" w")));
     let heard = Heard { login: Vec::new(), answers: Vec::new(), waits: Vec::new(), end: End::Terminated };
     let mut client = Client { output, answers, heard, way: Way::At(0) };
     let result = client.run(database, program, wait).await;
@@ -93,13 +93,27 @@ async fn play(port: u16, database: &str, program: &Program, wait: Wait<'_>) -> H
     heard
 }
 
-async fn read(mut input: OwnedReadHalf, answers: mpsc::Sender<Message>) -> Option<()> {
+/// A table that a program changes for good is another one for its second play.
+async fn read(mut input: OwnedReadHalf, answers: mpsc::Sender<Message>, defines: bool) -> Option<()> {
     loop {
         let tag = input.read_u8().await.ok()?;
         let length = usize::try_from(input.read_u32().await.ok()?).unwrap();
         let mut body = vec![0; length.checked_sub(4)?];
         input.read_exact(&mut body).await.ok()?;
+        if defines && tag == b'T' {
+            hide_tables(&mut body);
+        }
         answers.send(Message { tag, body }).await.ok()?;
+    }
+}
+
+/// Takes the tables and their columns' numbers out of a RowDescription.
+fn hide_tables(body: &mut [u8]) {
+    let mut rest = &mut body[2..];
+    while let Some(name) = rest.iter().position(|byte| *byte == 0) {
+        let (field, further) = rest[name + 1..].split_at_mut(18);
+        field[..6].fill(0);
+        rest = further;
     }
 }
 
@@ -163,8 +177,14 @@ impl Client {
     async fn pause(&mut self, wait: Wait<'_>) -> Result<(), End> {
         match wait {
             Wait::Silence => {
-                while let Ok(message) = self.hear(SILENCE).await {
-                    self.heard.answers.push(message.ok_or(End::Cut)?);
+                let mut looks = 0;
+                while looks < LOOKS {
+                    if let Ok(message) = self.hear(SILENCE).await {
+                        self.heard.answers.push(message.ok_or(End::Cut)?);
+                        looks = 0;
+                    } else {
+                        looks = if self.backend_sleeps() { looks + 1 } else { 0 };
+                    }
                 }
             }
             Wait::Answers(expected) => {
@@ -175,6 +195,15 @@ impl Client {
         }
         self.heard.waits.push(self.heard.answers.len());
         Ok(())
+    }
+
+    /// Whether the process that PostgreSQL has given us waits for something, which can only be us.
+    fn backend_sleeps(&self) -> bool {
+        let key = self.heard.login.iter().find(|message| message.tag == b'K').unwrap();
+        let process = u32::from_be_bytes(*key.body.first_chunk().unwrap());
+        // One that is gone says no more either.
+        let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('S'))
     }
 
     async fn await_answers(&mut self, wanted: usize, expected: &Heard) -> Result<(), End> {
@@ -195,34 +224,39 @@ enum Way {
     At(usize),
     /// Something else has come.
     Lost,
+    /// PostgreSQL had an outdated plan, and the pooler has not: from here on nothing can be expected.
+    Free,
 }
 
 impl Way {
     fn is_before(self, wanted: usize) -> bool {
-        self.at().is_none_or(|at| at < wanted)
-    }
-
-    fn at(self) -> Option<usize> {
         match self {
-            Self::At(at) => Some(at),
-            Self::Lost => None,
+            Self::At(at) => at < wanted,
+            Self::Lost => true,
+            Self::Free => false,
         }
     }
 
     fn next(self, expected: &[Message], message: &Message) -> Self {
-        let Some((at, due)) = self.at().and_then(|at| Some((at, expected.get(at)?))) else {
-            return Self::Lost;
-        };
+        let Self::At(at) = self else { return self };
+        let Some(due) = expected.get(at) else { return Self::Lost };
         if alike(due, message) {
             return Self::At(at + 1);
         }
-        let ready = expected[at..].iter().position(|message| message.tag == b'Z');
-        match ready {
-            Some(ready) if cannot_be_made(message) && expected[at + ready].status() == 'E' => {
-                Self::At(at + ready)
-            }
-            _ => Self::Lost,
+        if both_refuse(due, message) {
+            return Self::At(at + 1);
         }
+        if is_outdated(due) {
+            return Self::Free;
+        }
+        if let Some(at) = evaluated(expected, at, message) {
+            return Self::At(at);
+        }
+        // The rest of the batch is skipped in both.
+        let ready = expected[at..].iter().position(|message| message.tag == b'Z');
+        let ready = ready.map_or(expected.len(), |ready| at + ready);
+        let failed = expected.get(ready).is_none_or(|ready| ready.status() == 'E');
+        if failed && cannot_be_made(message) { Self::At(ready) } else { Self::Lost }
     }
 }
 
@@ -248,6 +282,33 @@ fn cannot_be_made(pgweir: &Message) -> bool {
     pgweir.tag == b'E' && pgweir.field('C') == "25P02" && pgweir.field('R') == "exec_parse_message"
 }
 
+/// Exception: what is wrong with a Bind is found out later than that its statement, which is made afresh since its table
+/// was changed, has no such table or column any longer.
+fn both_refuse(postgresql: &Message, pgweir: &Message) -> bool {
+    let code = |message: &Message| if message.tag == b'E' { message.field('C') } else { String::new() };
+    matches!(code(postgresql).as_str(), "08P01" | "22P02")
+        && matches!(code(pgweir).as_str(), "42P01" | "42703")
+}
+
+/// Exception: PostgreSQL refuses a statement whose plan is outdated, and goes on to. The pooler makes it afresh where it
+/// can without its client's knowledge.
+fn is_outdated(postgresql: &Message) -> bool {
+    postgresql.tag == b'E' && postgresql.field('M') == "cached plan must not change result type"
+}
+
+/// Exception: PostgreSQL plans a statement for its parameters the first times, and finds out at Bind what cannot be
+/// computed from these. A statement that many share has a plan for all parameters sooner, and it comes out at Execute; one
+/// that was made afresh has none, and it comes out at Bind.
+fn evaluated(expected: &[Message], at: usize, pgweir: &Message) -> Option<usize> {
+    let is_between = |message: &Message| matches!(message.tag, b'2' | b'T' | b'n');
+    let is_failure = |message: &Message| message.tag == b'E' && message.field('C').starts_with("22");
+    if is_failure(&expected[at]) && is_between(pgweir) {
+        return Some(at);
+    }
+    let failure = at + expected[at..].iter().position(|message| !is_between(message))?;
+    (is_failure(pgweir) && alike(&expected[failure], pgweir)).then_some(failure + 1)
+}
+
 /// Exception: where a Parse, a Bind or a Describe is sent behind a COPY before that is known to be one, the COPY finds first what
 /// was put in front of it, and names the type of that.
 fn both_in_copy(postgresql: &Message, pgweir: &Message) -> bool {
@@ -271,10 +332,16 @@ impl Heard {
     pub fn matches(&self, pgweir: &Self) -> bool {
         let way = self.way(&pgweir.answers);
         let complete = match way {
+            Way::Free => return true,
             Way::At(at) => at == self.answers.len() || self.end == End::Cut,
             Way::Lost => self.end == End::Cut && self.equal_answers(pgweir) == self.answers.len(),
         };
         self.login == pgweir.login && self.end == pgweir.end && complete
+    }
+
+    /// Whether they were compared only up to a plan that was outdated for PostgreSQL.
+    pub fn is_outdated_for(&self, pgweir: &Self) -> bool {
+        self.way(&pgweir.answers) == Way::Free
     }
 
     /// Whether the two are the same without any exception.

@@ -135,8 +135,16 @@ pub const DROPS: &[&str] = &[
     "DISCARD ALL",
     "DISCARD PLANS",
     "DISCARD TEMP",
-    "SELECT 1; DEALLOCATE ALL; SELECT 2",
-    "/* all */ DEALLOCATE ALL",
+];
+
+/// Statements whose meaning depends on settings at the time of their Parse.
+pub const CONTEXTUAL: &[(&str, usize)] = &[
+    ("SELECT timestamptz '2020-02-03 04:05:06'", 0),
+    ("SELECT date '01/02/2003'", 0),
+    ("SELECT interval '-1 2:03'", 0),
+    ("SELECT 'a\\b'", 0),
+    ("SELECT 'é', $1", 1),
+    ("SET application_name TO 'tw''o \\ é'", 0),
 ];
 
 /// What makes and uses names of statements in SQL, those among them that the protocol uses too.
