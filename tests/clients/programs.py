@@ -87,6 +87,7 @@ PROGRAMS = {
     "django": python("django_driver"),
     "node-postgres": node("node_postgres"),
     "postgres.js": node("postgres_js"),
+    "drizzle": node("drizzle"),
     "pgjdbc": Program(
         ["java", "-cp", PGJDBC, "java/Pgjdbc.java"], "Java", {"java": "command -v javac", "pgjdbc": f"test -e {PGJDBC}"}
     ),
