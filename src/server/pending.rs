@@ -115,12 +115,21 @@ pub enum Request {
         /// The statement, which any server can make by the same text.
         statement: Arc<Statement>,
     },
+    /// Execute of a PREPARE under a client's name.
+    ExecutePrepare {
+        /// The client's name.
+        name: Bytes,
+        /// The statement.
+        statement: Arc<Statement>,
+    },
     /// Execute of a DEALLOCATE of a client's name.
     ExecuteDeallocate(Bytes),
     /// A statement made under its client's spelling, by its PREPARE.
     Spell(Bytes),
     /// The same by a Parse.
     SpellParse(Bytes),
+    /// The same by Execute of its PREPARE.
+    SpellExecute(Bytes),
     /// A Query of pgweir's own that may fail.
     Tolerated,
     /// FunctionCall.
@@ -154,7 +163,9 @@ impl Request {
         match self {
             Self::ParseNamed { name, .. } => name.as_ref(),
             Self::ParseKnown(name) | Self::ParseProbe(name) | Self::CloseNamed { name, .. } => Some(name),
-            Self::ParseRefused { name, .. } | Self::Prepare { name, .. } => Some(name),
+            Self::ParseRefused { name, .. }
+            | Self::Prepare { name, .. }
+            | Self::ExecutePrepare { name, .. } => Some(name),
             Self::Deallocate(name) | Self::ExecuteDeallocate(name) => Some(name),
             _ => None,
         }
@@ -501,7 +512,10 @@ impl Pending {
                 Request::CloseNamed { .. } | Request::Evict(_) | Request::CloseUnnamed | Request::Close,
             )
             | (b'n' | b'T', Request::Describe)
-            | (b'I' | b's', Request::Execute | Request::ExecuteDeallocate(_)) => self.finish(statements),
+            | (
+                b'I' | b's',
+                Request::Execute | Request::ExecuteDeallocate(_) | Request::ExecutePrepare { .. },
+            ) => self.finish(statements),
             (b'n' | b'T', Request::DescribeNamed { name, .. } | Request::DescribePortal(name)) => {
                 statements.described(*origin, name, if tag == b'n' { Shape::NONE } else { Shape::of(body) });
                 self.finish(statements);
@@ -520,6 +534,11 @@ impl Pending {
                 statements.deallocated(name);
                 self.finish(statements);
             }
+            (b'C', Request::ExecutePrepare { name, statement }) => {
+                statements.prepared(name, statement);
+                self.finish(statements);
+            }
+            (b'C', Request::SpellExecute(_)) => self.finish(statements),
             (b'C', Request::Prepare { name, statement }) => statements.prepared(name, statement),
             (b'C', Request::Discard) => {
                 if backend::command_tag(body) == b"DEALLOCATE" {

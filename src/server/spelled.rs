@@ -1,32 +1,45 @@
 //! Names under which a server has statements as their client spells them.
 
 use bytes::Bytes;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 /// Those of one client. They are its own, beside what all share, and go before another client comes.
 #[derive(Debug, Default)]
 pub struct Spelled {
     client: u64,
-    names: HashSet<Bytes>,
+    /// With the numbers of the statements that they stand for here.
+    names: HashMap<Bytes, u64>,
 }
 
 impl Spelled {
     /// Another client has the server now, or the same one again. The names that are to be closed.
     #[must_use]
-    pub fn hand_over(&mut self, client: u64) -> HashSet<Bytes> {
+    pub fn hand_over(&mut self, client: u64) -> Vec<Bytes> {
         if std::mem::replace(&mut self.client, client) == client {
-            return HashSet::new();
+            return Vec::new();
         }
-        std::mem::take(&mut self.names)
+        std::mem::take(&mut self.names).into_keys().collect()
     }
 
-    /// A statement is made under this name. Tells whether there was none.
-    pub fn insert(&mut self, name: Bytes) -> bool {
-        self.names.insert(name)
+    /// The number of the statement of a name.
+    #[must_use]
+    pub fn get(&self, name: &[u8]) -> Option<u64> {
+        self.names.get(name).copied()
+    }
+
+    /// A statement is made under this name.
+    pub fn insert(&mut self, name: Bytes, id: u64) {
+        self.names.insert(name, id);
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
     }
 
     /// The one of this name is gone, or never came.
-    pub fn remove(&mut self, name: &Bytes) {
+    pub fn remove(&mut self, name: &[u8]) {
         self.names.remove(name);
     }
 
@@ -44,10 +57,10 @@ mod tests {
     fn a_client_finds_its_own_again_and_nobody_elses() {
         let mut spelled = Spelled::default();
         assert!(spelled.hand_over(1).is_empty());
-        assert!(spelled.insert(Bytes::from_static(b"a")));
-        assert!(!spelled.insert(Bytes::from_static(b"a")));
+        spelled.insert(Bytes::from_static(b"a"), 7);
         assert!(spelled.hand_over(1).is_empty());
-        assert_eq!(spelled.hand_over(2).into_iter().collect::<Vec<_>>(), [&b"a"[..]]);
-        assert!(spelled.insert(Bytes::from_static(b"a")));
+        assert_eq!(spelled.get(b"a"), Some(7));
+        assert_eq!(spelled.hand_over(2), [&b"a"[..]]);
+        assert!(spelled.is_empty());
     }
 }
