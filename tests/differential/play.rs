@@ -47,6 +47,8 @@ pub struct Heard {
     pub waits: Vec<usize>,
     /// How it ended.
     pub end: End,
+    /// Whether the program changes a table that its statements read.
+    defines: bool,
 }
 
 /// How a wait knows that it is over.
@@ -78,11 +80,13 @@ async fn play(port: u16, database: &str, program: &Program, wait: Wait<'_>) -> H
     let stream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     stream.set_nodelay(true).unwrap();
     let (input, output) = stream.into_split();
+    let defines = program.mentions(" w");
     // More than any program has answers, so that both sides are read as fast as they write.
     let (sender, answers) = mpsc::channel(100_000);
     // In a task of its own, so that no wait ends in the middle of a message.
-    let reader = tokio::spawn(read(input, sender, program.mentions(" w")));
-    let heard = Heard { login: Vec::new(), answers: Vec::new(), waits: Vec::new(), end: End::Terminated };
+    let reader = tokio::spawn(read(input, sender, defines));
+    let heard =
+        Heard { login: Vec::new(), answers: Vec::new(), waits: Vec::new(), end: End::Terminated, defines };
     let mut client = Client { output, answers, heard, way: Way::At(0) };
     let result = client.run(database, program, wait).await;
     reader.abort();
@@ -207,10 +211,10 @@ impl Client {
     }
 
     async fn await_answers(&mut self, wanted: usize, expected: &Heard) -> Result<(), End> {
-        while self.way.is_before(wanted) {
+        while self.way.is_before(wanted.min(self.way.before_outdated(&expected.answers))) {
             let limit = if self.way == Way::Lost { LOST } else { STALL };
             let message = self.hear(limit).await?.ok_or(End::Cut)?;
-            self.way = self.way.next(&expected.answers, &message);
+            self.way = self.way.next(expected, &message);
             self.heard.answers.push(message);
         }
         Ok(())
@@ -224,7 +228,7 @@ enum Way {
     At(usize),
     /// Something else has come.
     Lost,
-    /// PostgreSQL had an outdated plan, and the pooler has not: from here on nothing can be expected.
+    /// The pooler has made a statement afresh, which PostgreSQL has not: from here on nothing can be expected.
     Free,
 }
 
@@ -237,16 +241,23 @@ impl Way {
         }
     }
 
-    fn next(self, expected: &[Message], message: &Message) -> Self {
+    /// Where the next answer is that tells of an outdated plan. There is no answer in its place if the request is sent again
+    /// and its client has not asked for one.
+    fn before_outdated(self, expected: &[Message]) -> usize {
+        let Self::At(at) = self else { return usize::MAX };
+        let outdated = expected[at.min(expected.len())..].iter().position(is_outdated);
+        let is_described = |at: usize| at > 0 && expected[at - 1].tag == b't';
+        outdated.map_or(usize::MAX, |further| at + further - usize::from(is_described(at + further)))
+    }
+
+    fn next(self, heard: &Heard, message: &Message) -> Self {
         let Self::At(at) = self else { return self };
+        let expected = &heard.answers[..];
         let Some(due) = expected.get(at) else { return Self::Lost };
         if alike(due, message) {
             return Self::At(at + 1);
         }
-        if both_refuse(due, message) {
-            return Self::At(at + 1);
-        }
-        if is_outdated(due) {
+        if self.before_outdated(expected) <= at || (heard.defines && is_made_afresh(due, message)) {
             return Self::Free;
         }
         if let Some(at) = evaluated(expected, at, message) {
@@ -282,16 +293,17 @@ fn cannot_be_made(pgweir: &Message) -> bool {
     pgweir.tag == b'E' && pgweir.field('C') == "25P02" && pgweir.field('R') == "exec_parse_message"
 }
 
-/// Exception: what is wrong with a Bind is found out later than that its statement, which is made afresh since its table
-/// was changed, has no such table or column any longer.
-fn both_refuse(postgresql: &Message, pgweir: &Message) -> bool {
+/// Exception: a statement is made afresh once its table was changed. Then its parameters have the types that the table has
+/// now; and when the table is gone or lacks a column, that is found out sooner than what else is wrong.
+fn is_made_afresh(postgresql: &Message, pgweir: &Message) -> bool {
     let code = |message: &Message| if message.tag == b'E' { message.field('C') } else { String::new() };
-    matches!(code(postgresql).as_str(), "08P01" | "22P02")
-        && matches!(code(pgweir).as_str(), "42P01" | "42703")
+    let is_refused = matches!(code(pgweir).as_str(), "42P01" | "42703" | "42601" | "42804");
+    let is_late = postgresql.tag == b't' || matches!(code(postgresql).as_str(), "08P01" | "22P02");
+    is_late && (is_refused || pgweir.tag == b't')
 }
 
-/// Exception: PostgreSQL refuses a statement whose plan is outdated, and goes on to. The pooler makes it afresh where it
-/// can without its client's knowledge.
+/// Exception: PostgreSQL refuses a statement whose plan is outdated, as often as it is used. The pooler makes it afresh
+/// where its client cannot know.
 fn is_outdated(postgresql: &Message) -> bool {
     postgresql.tag == b'E' && postgresql.field('M') == "cached plan must not change result type"
 }
@@ -353,13 +365,13 @@ impl Heard {
     }
 
     fn way(&self, answers: &[Message]) -> Way {
-        answers.iter().fold(Way::At(0), |way, message| way.next(&self.answers, message))
+        answers.iter().fold(Way::At(0), |way, message| way.next(self, message))
     }
 
     fn equal_answers(&self, pgweir: &Self) -> usize {
         let mut way = Way::At(0);
         let on_the_way = pgweir.answers.iter().take_while(|message| {
-            way = way.next(&self.answers, message);
+            way = way.next(self, message);
             way != Way::Lost
         });
         on_the_way.count()
