@@ -6,7 +6,7 @@ export PGWEIR_CACHE := $(abspath $(CACHE))
 # The majors that the core tests run on, beside the one that all tests run on.
 MAJORS ?= 14 15 16 17 18
 
-.PHONY: help setup build check fmt test test-cargo test-majors test-clients demo bench fuzz clean
+.PHONY: help setup build check fmt test test-cargo test-majors test-clients drivers demo bench fuzz clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +40,9 @@ test-majors: ## The core tests on each PostgreSQL major
 test-clients: build ## psql, pgbench and the drivers of other languages
 	tests/clients/run
 
+drivers: ## Put the table of drivers, as last tested, into the README
+	tests/clients/run --update-readme
+
 demo: build ## A PostgreSQL, a pooler, and a taste of both
 	CARGO="$(CARGO)" scripts/demo.sh $(DEMO)
 
@@ -55,4 +58,4 @@ fuzz: ## Fuzz each parser shortly (needs cargo-fuzz and a nightly toolchain)
 
 clean: ## Remove what was built, and the cache
 	$(CARGO) clean
-	rm -rf .cache tests/clients/node_modules
+	rm -rf .cache tests/clients/node/node_modules

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests need from Debian, where it is missing: PostgreSQL with psql and pgbench, PgBouncer to
-# compare with, Python with venv, and Node.
+# compare with, and the runtimes of the drivers.
 . "$(dirname "$0")/common.sh"
 
 missing=()
@@ -19,6 +19,17 @@ need /usr/sbin/pgbouncer pgbouncer
 need python3 python3
 need npm nodejs npm
 need setpriv util-linux
+need cc gcc libc6-dev
+need pg_config libpq-dev
+need javac default-jdk-headless
+need /usr/share/java/postgresql.jar libpostgresql-jdbc-java
+need go golang-go
+need /usr/share/gocode/src/github.com/lib/pq golang-github-lib-pq-dev
+need /usr/share/gocode/src/github.com/jackc/pgx/v4 golang-github-jackc-pgx-v4-dev
+need php php-cli
+php -m 2>/dev/null | grep -q pdo_pgsql || missing+=(php-pgsql)
+perl -MDBD::Pg -e 1 2>/dev/null || missing+=(perl libdbd-pg-perl)
+ruby -e 'require "pg"; require "active_record"' 2>/dev/null || missing+=(ruby ruby-pg ruby-activerecord)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 
 [ ${#missing[@]} = 0 ] || apt_install "${missing[@]}"

@@ -8,7 +8,7 @@ clients=$root/tests/clients
 is_current() { cmp -s "$1" "$2/.made-from"; }
 
 python_environment() {
-    local wanted=$clients/requirements.txt venv=$cache/venv
+    local wanted=$clients/python/requirements.txt venv=$cache/venv
     is_current "$wanted" "$venv" && return
     say "making the Python environment"
     rm -rf "$venv"
@@ -18,10 +18,10 @@ python_environment() {
 }
 
 node_modules() {
-    local wanted=$clients/package-lock.json modules=$clients/node_modules
+    local wanted=$clients/node/package-lock.json modules=$clients/node/node_modules
     is_current "$wanted" "$modules" && return
     say "installing node modules"
-    (cd "$clients" && npm ci --silent --no-audit --no-fund)
+    (cd "$clients/node" && npm ci --silent --no-audit --no-fund)
     cp "$wanted" "$modules/.made-from"
 }
 

@@ -408,7 +408,7 @@ fn settings_are_listed_as_pgbouncer_does() {
     let loaded = load("tests/fixtures/config/operator.ini");
     let keys: Vec<_> = loaded.settings.iter().map(|setting| setting.key).collect();
     assert!(keys.is_sorted());
-    assert_eq!(keys.len(), 103);
+    assert_eq!(keys.len(), 107);
     let value = |key: &str| loaded.settings.iter().find(|setting| setting.key == key).unwrap().value.as_str();
     assert_eq!(value("unix_socket_mode"), "504");
     assert_eq!(value("server_lifetime"), "3600");

@@ -359,6 +359,26 @@ async fn a_describe_that_is_too_long_ends_the_session_only() {
     }
 }
 
+/// Would break with: a statement that is taken for another, or bytes of a name taken for messages.
+#[tokio::test]
+async fn a_portal_name_that_hides_the_statement_is_refused() {
+    let pooler = pooler().pool_size(1).start();
+    let mut raw = pooler.raw().await;
+    prepare(&mut raw, "s", "SELECT 1").await;
+    for (length, expected) in [(9_000, "2 D C Z"), (16_300, "2 D C Z"), (16_400, "E Z"), (60_000, "E Z")] {
+        let portal = "p".repeat(length);
+        // The server cuts the name, so that a short Execute finds it.
+        let bind = [frontend::bind(&portal, "s", &[]), frontend::execute(&portal[..63], 0)];
+        let answer = ask(&mut raw, &bind).await;
+        assert_eq!(tags(&answer), expected, "{length}");
+        if expected == "E Z" {
+            let error = error_of(&answer);
+            assert_eq!([error.field('C'), error.field('M')], ["54000", "portal name is too long"]);
+        }
+        assert_eq!(tags(&ask(&mut raw, &[run("s")]).await), "2 D C Z", "{length}");
+    }
+}
+
 /// Would break with: names that PostgreSQL takes for one, taken for two.
 #[tokio::test]
 async fn names_are_told_apart_by_what_postgresql_looks_at() {

@@ -398,7 +398,7 @@ async fn a_search_path_for_one_transaction_is_a_context_too() {
     for set in ["SET LOCAL search_path TO", "SELECT set_config('search_path', 'X', true) --"] {
         let scene = Scene::set(1).await;
         tenants(&scene).await;
-        let mut clients = vec![scene.client().await, scene.client().await];
+        let mut clients = [scene.client().await, scene.client().await];
         for turn in 0..3 {
             for (client, (schema, expected)) in clients.iter_mut().zip([("one", "1"), ("two", "two")]) {
                 client.query("BEGIN").await;

@@ -66,9 +66,12 @@ const POOLS: [PoolFigure; 21] = [
         "Named statements made afresh: what the server had no longer held, or might not.",
         |p| float(p.traffic.prepared_heals),
     ),
-    (Counter, "pgweir_pool_prepared_refusals_total", "Named Parse messages refused for a limit.", |p| {
-        float(p.traffic.prepared_refusals)
-    }),
+    (
+        Counter,
+        "pgweir_pool_prepared_refusals_total",
+        "Messages about named statements refused for a limit.",
+        |p| float(p.traffic.prepared_refusals),
+    ),
 ];
 
 /// All families.

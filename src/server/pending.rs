@@ -58,7 +58,7 @@ pub enum Request {
     ParseForeign,
     /// The same of a name that is too long to be kept: it exists on this server only.
     ParseHere,
-    /// Parse that is over a limit of pgweir's own. What went out is a Describe of nobody, so that the server refuses it
+    /// A message that is over a limit of pgweir's own. What went out is a Describe of nobody, so that the server refuses it
     /// in its place and skips what it would have skipped; the client gets this report as the reason.
     Refused(Box<Report>),
     /// Parse of the unnamed statement: the whole message, unless it was too large to be kept.

@@ -5,6 +5,7 @@ use super::link::Link;
 use super::named::{Rewritten, evict, put_describe};
 use super::upstream::Message;
 use crate::config::StatementLimits;
+use crate::net::BLOCK;
 use crate::server::{Interner, NOBODY, Names, Origin, Request, Statement, depends_on_the_hour};
 use crate::wire::{Report, TooLong, split_cstr, sqlstate};
 use bytes::BytesMut;
@@ -19,6 +20,8 @@ pub(super) enum Limit {
     ClientBytes { bytes: usize, wanted: usize, limit: usize },
     /// `max_prepared_bytes`.
     Bytes { bytes: usize, wanted: usize, limit: usize },
+    /// The name of a portal fills a block: behind it nobody can see which statement is meant.
+    PortalName,
 }
 
 /// The statement of a Parse under a new name, if the limits allow one more.
@@ -52,7 +55,7 @@ fn check_client(names: &Names, wanted: usize, limits: &StatementLimits) -> Resul
     }
 }
 
-/// Has the server refuse something else in place of a Parse, so that order and skipping are its own.
+/// Has the server refuse something else in place of a message, so that order and skipping are its own.
 pub(super) fn refuse(link: &mut Link, message: &Message<'_>, limit: Limit) -> Result<Rewritten, TooLong> {
     let traffic = &link.server.pool().traffic;
     traffic.count(|t| &t.prepared_refusals);
@@ -91,16 +94,30 @@ impl Limit {
                 "prepared statements take too much memory",
                 format!("Those of all clients take {bytes} bytes, this one {wanted}; the limit is {limit}."),
             ),
+            Self::PortalName => {
+                ("portal name is too long", format!("It does not end within the first {BLOCK} bytes."))
+            }
         };
-        let hint = format!("Close some that are not needed any longer, or raise {}.", self.setting());
-        Report::error(sqlstate::CONFIGURATION_LIMIT_EXCEEDED, text).detail(detail).hint(hint)
+        let report = Report::error(self.code(), text).detail(detail);
+        match self.setting() {
+            Some(name) => report.hint(format!("Close some that are not needed any longer, or raise {name}.")),
+            None => report,
+        }
     }
 
-    fn setting(self) -> &'static str {
+    fn code(self) -> &'static str {
         match self {
-            Self::ClientCount { .. } => "max_client_prepared_statements",
-            Self::ClientBytes { .. } => "max_client_prepared_bytes",
-            Self::Bytes { .. } => "max_prepared_bytes",
+            Self::PortalName => sqlstate::PROGRAM_LIMIT_EXCEEDED,
+            _ => sqlstate::CONFIGURATION_LIMIT_EXCEEDED,
+        }
+    }
+
+    fn setting(self) -> Option<&'static str> {
+        match self {
+            Self::ClientCount { .. } => Some("max_client_prepared_statements"),
+            Self::ClientBytes { .. } => Some("max_client_prepared_bytes"),
+            Self::Bytes { .. } => Some("max_prepared_bytes"),
+            Self::PortalName => None,
         }
     }
 }

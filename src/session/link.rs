@@ -30,7 +30,7 @@ pub(super) struct Link {
     pub(super) tracking: Tracking,
     /// What the client's statements may take.
     pub(super) limits: StatementLimits,
-    /// The limit that its last Parse was refused for, until that is logged.
+    /// The limit that its last message was refused for, until that is logged.
     pub(super) refusal: Option<Limit>,
 }
 

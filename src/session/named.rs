@@ -134,7 +134,7 @@ pub(super) fn bind(
     let Some(statement) = known_here(link, interner, name) else {
         return hide(link, name, |out, name| put_bind_head(out, message, portal, replaces, name), replaces);
     };
-    ensure(link, limit, &mut bytes, &statement)?;
+    ensure_for_use(link, limit, &mut bytes, &statement)?;
     statement.usage.bound();
     link.steer(statement.steering(), statement.tail(), message.body);
     put_bind_head(&mut bytes, message, portal, replaces, &server_name(&statement))?;
@@ -157,7 +157,7 @@ pub(super) fn describe(
     let Some(statement) = known_here(link, interner, name) else {
         return hide(link, name, put_describe, replaces);
     };
-    ensure(link, limit, &mut bytes, &statement)?;
+    ensure_for_use(link, limit, &mut bytes, &statement)?;
     put_describe(&mut bytes, &server_name(&statement))?;
     let request = Request::DescribeNamed { name: Bytes::copy_from_slice(name), id: statement.id() };
     link.server.state.sent(Origin::Client, request);
@@ -284,35 +284,44 @@ pub(super) fn deallocated_name(message: &Message<'_>) -> Option<Vec<u8>> {
     (plain && !name.eq_ignore_ascii_case("ALL")).then(|| name.to_ascii_lowercase().into_bytes())
 }
 
-/// Sees to it that the next message finds a statement on the server.
-fn ensure(
+/// Sees to it that a use of a statement by its client finds it on the server, and counts whether it was there.
+fn ensure_for_use(
     link: &mut Link,
     limit: usize,
     out: &mut BytesMut,
     statement: &Arc<Statement>,
 ) -> Result<(), TooLong> {
+    let was_there = ensure(link, limit, out, statement)?;
+    let traffic = &link.server.pool().traffic;
+    traffic.count(|t| if was_there { &t.prepared_hits } else { &t.prepared_misses });
+    Ok(())
+}
+
+/// Sees to it that the next message finds a statement on the server. Tells whether it was there.
+fn ensure(
+    link: &mut Link,
+    limit: usize,
+    out: &mut BytesMut,
+    statement: &Arc<Statement>,
+) -> Result<bool, TooLong> {
     if statement.is_local() {
-        return Ok(()); // it is where it was parsed, and so is the client
+        return Ok(true); // it is where it was parsed, and so is the client
     }
     if link.server.state.pending.takes_copy_data() {
-        return Ok(()); // the server refuses any message but COPY data, and names the type of the first
+        return Ok(true); // the server refuses any message but COPY data, and names the type of the first
     }
     match link.server.state.statements.presence(statement) {
-        Presence::Sure | Presence::Coming => {
-            link.server.pool().traffic.count(|t| &t.prepared_hits);
-            return Ok(());
-        }
+        Presence::Sure | Presence::Coming => return Ok(true),
         Presence::Doubtful => renew(link, out, statement)?,
         Presence::Absent => make_room(link, limit, out)?,
     }
     link.server.pool().traffic.count(|t| &t.server_parses);
-    link.server.pool().traffic.count(|t| &t.prepared_misses);
     statement.usage.parsed();
     put_parse(out, &server_name(statement), statement.tail())?;
     link.server.state.statements.comes(statement);
     let request = Request::ParseNamed { name: None, statement: Arc::clone(statement) };
     link.server.state.sent(Origin::Pooler, request);
-    Ok(())
+    Ok(false)
 }
 
 /// A batch may have brought more than there may be, so for one that comes several may go.

@@ -280,7 +280,7 @@ impl Session {
         }
     }
 
-    /// Logs that a Parse of this client was refused, if one was.
+    /// Logs that a message of this client was refused, if one was.
     pub(super) fn log_refusal(&self, link: &mut Link) {
         if let Some(limit) = link.refusal.take().filter(|_| self.log_errors) {
             let (client, report) = (self.client.record.id, limit.report());

@@ -1,6 +1,7 @@
 //! The client's messages on their way to its server: judged by type and by the few names that matter, and passed on in
 //! the block they were read into.
 
+use super::admission::{self, Limit};
 use super::departure::{self, Departure};
 use super::link::{Farewell, Link, Rest, Tracking};
 use super::named::{self, Rewritten};
@@ -41,6 +42,11 @@ impl Message<'_> {
     /// Whether all of it is here.
     pub(super) fn is_whole(&self) -> bool {
         HEADER + self.body.len() == self.size
+    }
+
+    /// Whether it is a Bind whose portal has a name that leaves no room for the statement's.
+    fn hides_its_statement(&self) -> bool {
+        !self.is_whole() && split_cstr(self.body).is_none()
     }
 
     /// Whether PostgreSQL would end the session for its length alone. It would do so without a word, and nobody else
@@ -238,17 +244,12 @@ fn judge_named(
         (b'P', Some(name)) => Some(named::parse(link, interner, limit, message, name)),
         (b'B', Some(name)) => named::bind(link, interner, limit, message, name).transpose(),
         (b'D', Some(name)) => named::describe(link, interner, limit, name).transpose(),
-        (b'P', None) if unnamed && is_unnamed(message) => {
-            unnamed::parse(link, interner, limit, message).transpose()
+        (b'B', None) if message.hides_its_statement() => {
+            Some(admission::refuse(link, message, Limit::PortalName))
         }
-        (b'B', None) if is_unnamed(message) && unnamed::is_shared(link) => {
-            named::bind(link, interner, limit, message, b"").transpose()
+        (_, None) if is_unnamed(message) => {
+            judge_unnamed(link, interner, limit, unnamed, message).transpose()
         }
-        (b'D', None) if is_unnamed(message) && unnamed::is_shared(link) => {
-            named::describe(link, interner, limit, b"").transpose()
-        }
-        (b'B', None) if is_unnamed(message) => unnamed::clear_foreign(link, Request::Bind).transpose(),
-        (b'D', None) if is_unnamed(message) => unnamed::clear_foreign(link, Request::Describe).transpose(),
         (b'C', Some(name)) => Some(named::close(link, message, name)),
         (b'Q', _) => named::deallocate(link, message).transpose(),
         _ => None,
@@ -256,12 +257,32 @@ fn judge_named(
     rewritten.transpose().map_err(violation)
 }
 
+/// Messages about the unnamed statement.
+fn judge_unnamed(
+    link: &mut Link,
+    interner: &Interner,
+    limit: usize,
+    shares: bool,
+    message: &Message<'_>,
+) -> Result<Option<Rewritten>, TooLong> {
+    let is_shared = unnamed::is_shared(link);
+    match message.tag {
+        b'P' if shares => unnamed::parse(link, interner, limit, message),
+        b'B' if is_shared => named::bind(link, interner, limit, message, b""),
+        b'B' => unnamed::clear_foreign(link, Request::Bind),
+        b'D' if is_shared => named::describe(link, interner, limit, b""),
+        b'D' => unnamed::clear_foreign(link, Request::Describe),
+        _ => Ok(None),
+    }
+}
+
 /// Whether a message is about the unnamed statement.
 fn is_unnamed(message: &Message<'_>) -> bool {
     match message.tag {
         b'P' => parse_name(message.body) == Some(b""),
         b'B' => bind_statement(message.body) == Some(b""),
-        _ => target(message.body) == Some(Target::Statement(b"")),
+        b'D' | b'C' => target(message.body) == Some(Target::Statement(b"")),
+        _ => false,
     }
 }
 

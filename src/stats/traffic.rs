@@ -69,7 +69,7 @@ traffic! {
     prepared_evictions,
     /// Named statements that were made afresh because what the server had no longer held, or might not.
     prepared_heals,
-    /// Named Parse messages that were refused for a limit of the pooler's own.
+    /// Messages about named statements that were refused for a limit of the pooler's own.
     prepared_refusals,
     /// Clients that logged in.
     logins,

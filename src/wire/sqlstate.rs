@@ -26,6 +26,8 @@ pub const TRANSACTION_TIMEOUT: &str = "25P04";
 pub const SYNTAX_ERROR: &str = "42601";
 /// too_many_connections
 pub const TOO_MANY_CONNECTIONS: &str = "53300";
+/// program_limit_exceeded
+pub const PROGRAM_LIMIT_EXCEEDED: &str = "54000";
 /// configuration_limit_exceeded
 pub const CONFIGURATION_LIMIT_EXCEEDED: &str = "53400";
 /// query_canceled

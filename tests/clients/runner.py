@@ -1,247 +1,185 @@
-"""Starts PostgreSQL and the pooler on free ports, runs the client programs, and counts their cases.
+"""Starts PostgreSQL and the pooler, runs the client programs, and counts their cases.
 
-A program takes the usual PG* variables, prints one line a case (`ok NAME` or `FAILED NAME: why`) and closes with
-`N passed, N failed`. One that ends in any other way counts as one more failed case.
+A program takes the usual PG* variables and speaks in lines:
+
+    driver NAME VERSION
+    ok CASE
+    not ok CASE: why
+    skip CASE: why
+    1..N                    the last one: how many cases there were
+
+A driver answers for each of `programs.CASES`, and for more of its own if it likes. A program that is silent about
+one of them, or that ends in any other way, has one more failed case.
 """
 
+import argparse
+import json
 import os
 import pathlib
 import re
-import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 
-HERE = pathlib.Path(__file__).resolve().parent
-ROOT = HERE.parent.parent
-PATIENCE = 30
-PROGRAM_TIME = 180
+from programs import BUILT, CASES, HERE, PROGRAMS
+from servers import POOL_SIZE, Pooler, Postgres
+from table import RESULTS, check_readme, markdown, write_readme
 
-PROGRAMS = {
-    "psycopg": [sys.executable, str(HERE / "psycopg_client.py")],
-    "asyncpg": [sys.executable, str(HERE / "asyncpg_client.py")],
-    "node": ["node", str(HERE / "node_client.mjs")],
-    "psql": [sys.executable, str(HERE / "psql_client.py")],
-    "pgbench": [sys.executable, str(HERE / "pgbench_client.py")],
-}
+PROGRAM_TIME = 120
+BUILD_TIME = 1200
+LINE = re.compile(r"(ok|not ok|skip) ([^:]+)(?:: (.*))?")
 
-POOL_SIZE = 5
+
+@dataclass
+class Report:
+    """What one program said."""
+
+    driver: str = ""
+    version: str = ""
+    language: str = ""
+    cases: dict = field(default_factory=dict)
+
+    def fail(self, name, why):
+        print(f"not ok {name}: {why}", flush=True)
+        self.cases[name] = "not ok"
+
+    def count(self, verdict):
+        return sum(said == verdict for said in self.cases.values())
 
 
 def main():
-    wanted = sys.argv[1:] or list(PROGRAMS)
-    passed = failed = 0
+    arguments = parse_arguments()
+    if arguments.table:
+        print(markdown(), end="")
+        return
+    if arguments.update_readme:
+        write_readme()
+        return
+    reports, missing = run_all([name for name in PROGRAMS if name in (arguments.programs or PROGRAMS)], arguments.direct)
+    complaints = []
+    if not arguments.direct:
+        remember(reports)
+        complaints = list(check_readme(reports))
+    for complaint in complaints:
+        print(f"not ok README.md: {complaint}")
+    passed, failed, skipped = (sum(report.count(verdict) for report in reports.values()) for verdict in ("ok", "not ok", "skip"))
+    failed += len(complaints)
+    # Continuous integration installs all runtimes: there, one that is missing is a mistake in scripts/debian.sh.
+    failed, skipped = (failed + missing, skipped) if os.environ.get("CI") else (failed, skipped + missing)
+    print(f"{passed} passed, {failed} failed, {skipped} skipped")
+    sys.exit(1 if failed or not passed else 0)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(prog="tests/clients/run")
+    parser.add_argument("programs", nargs="*", metavar="PROGRAM", help=" ".join(PROGRAMS))
+    parser.add_argument("--direct", action="store_true", help="without the pooler, to see what a driver does by itself")
+    parser.add_argument("--table", action="store_true", help="print what the last run found, in Markdown")
+    parser.add_argument("--update-readme", action="store_true", help="put that table into README.md")
+    arguments = parser.parse_args()
+    for name in set(arguments.programs) - set(PROGRAMS):
+        parser.error(f"no program {name}")
+    return arguments
+
+
+def run_all(names, direct):
+    """The report of each program that could run, and how many could not."""
+    reports, missing = {}, 0
     with tempfile.TemporaryDirectory(prefix="pgweir-clients-") as folder:
         os.chmod(folder, 0o755)
         folder = pathlib.Path(folder)
         with Postgres(folder) as postgres, Pooler(folder, postgres.port) as pooler:
-            for name in wanted:
-                good, bad = run_program(name, postgres, pooler)
-                passed, failed = passed + good, failed + bad
-            if failed:
+            for name in names:
+                program = PROGRAMS[name]
+                lacking = what_is_lacking(program)
+                if lacking:
+                    print(f"== {name}\nskipped: no {lacking}", flush=True)
+                    missing += 1
+                else:
+                    reports[name] = run_program(name, program, postgres, postgres if direct else pooler)
+            if any(report.count("not ok") for report in reports.values()):
                 print("---- log of the pooler ----", pooler.log()[-10_000:], sep="\n")
-    print(f"{passed} passed, {failed} failed")
-    sys.exit(1 if failed or not passed else 0)
+    return reports, missing
 
 
-def run_program(name, postgres, pooler):
+def what_is_lacking(program):
+    for thing, probe in program.needs.items():
+        if subprocess.run(probe, shell=True, cwd=HERE, capture_output=True, check=False).returncode != 0:
+            return thing
+    return None
+
+
+def run_program(name, program, postgres, server):
     print(f"== {name}", flush=True)
+    report = Report(driver=name, language=program.language)
+    if program.build and not build(program, report):
+        return report
     environment = {
         **os.environ,
         "PGHOST": "127.0.0.1",
-        "PGPORT": str(pooler.port),
+        "PGPORT": str(server.port),
         "PGUSER": "weir",
         "PGPASSWORD": "weir",
         "PGDATABASE": "weir",
         "DIRECT_PORT": str(postgres.port),
         "POOL_SIZE": str(POOL_SIZE),
     }
-    program = subprocess.Popen(PROGRAMS[name], env=environment, stdout=subprocess.PIPE, text=True)
+    started = time.monotonic()
+    process = subprocess.Popen(program.command, cwd=HERE, env=environment, stdout=subprocess.PIPE, text=True)
     try:
-        output, _ = program.communicate(timeout=PROGRAM_TIME)
+        output, _ = process.communicate(timeout=PROGRAM_TIME)
     except subprocess.TimeoutExpired:
-        program.kill()
-        output, _ = program.communicate()
-        print(output, end="")
-        print(f"FAILED {name}: it did not end")
-        return count(output)[0], count(output)[1] + 1
-    lines = output.splitlines()
-    good, bad = count(output)
-    closing = re.fullmatch(r"(\d+) passed, (\d+) failed", lines[-1] if lines else "")
-    print("\n".join(lines[:-1] if closing else lines), flush=True)
-    if not closing or (good, bad) != tuple(map(int, closing.groups())) or (program.returncode != 0) != (bad > 0):
-        print(f"FAILED {name}: it ended with {program.returncode}")
-        bad += 1
-    return good, bad
+        process.kill()
+        output, _ = process.communicate()
+        report.fail(name, "it did not end")
+    read(output, report)
+    if process.returncode != 0 or output.splitlines()[-1:] != [f"1..{len(report.cases)}"]:
+        report.fail(name, f"it ended with {process.returncode}, after {len(report.cases)} cases")
+    for case in CASES if program.is_driver else ():
+        if case not in report.cases:
+            report.fail(case, "not a word about it")
+    print(f"{report.driver} {report.version}: {time.monotonic() - started:.1f} s", flush=True)
+    return report
 
 
-def count(output):
-    """How many lines say `ok` and how many `FAILED`."""
-    lines = output.splitlines()
-    return sum(line.startswith("ok ") for line in lines), sum(line.startswith("FAILED ") for line in lines)
+def build(program, report):
+    BUILT.mkdir(parents=True, exist_ok=True)
+    try:
+        done = subprocess.run(program.build, cwd=HERE, timeout=BUILD_TIME, check=False)
+    except subprocess.TimeoutExpired:
+        report.fail("build", "it did not end")
+        return False
+    if done.returncode != 0:
+        report.fail("build", f"it ended with {done.returncode}")
+    return done.returncode == 0
 
 
-class Server:
-    """A process that is told to end when its `with` block does."""
-
-    def __init__(self, command, log, port, end):
-        self.port = port
-        self.log_file = log
-        self.end = end
-        with open(log, "ab") as output:
-            self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
-            )
-        try:
-            self.wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
-
-    def wait_until_ready(self):
-        deadline = time.monotonic() + PATIENCE
-        while not self.is_ready():
-            if self.process.poll() is not None:
-                sys.exit(f"{self.process.args[0]} ended with {self.process.returncode}:\n{self.log()}")
-            if time.monotonic() > deadline:
-                sys.exit(f"{self.process.args[0]} is not ready:\n{self.log()}")
-            time.sleep(0.02)
-
-    def is_ready(self):
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def log(self):
-        return self.log_file.read_text(errors="replace")
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.send_signal(self.end)
-            try:
-                self.process.wait(PATIENCE)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.stop()
+def read(output, report):
+    """Takes what a program printed into its report, and prints the cases."""
+    for line in output.splitlines():
+        if line.startswith("driver "):
+            report.driver, report.version = line.removeprefix("driver ").rsplit(" ", 1)
+        elif match := LINE.fullmatch(line):
+            verdict, name, _ = match.groups()
+            print(line, flush=True)
+            # A case that is named twice has to hold twice.
+            if report.cases.get(name) != "not ok":
+                report.cases[name] = verdict
+        elif not re.fullmatch(r"1\.\.\d+", line):
+            print(line, flush=True)
 
 
-class Postgres(Server):
-    """A throwaway cluster with the user and the database `weir`."""
+def remember(reports):
+    """Adds the drivers that ran to those of earlier runs."""
+    known = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for name, report in reports.items():
+        if PROGRAMS[name].is_driver:
+            known[name] = vars(report)
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_text(json.dumps({name: known[name] for name in PROGRAMS if name in known}, indent=1) + "\n")
 
-    SETTINGS = {
-        "max_connections": "100",
-        "fsync": "off",
-        "synchronous_commit": "off",
-        "full_page_writes": "off",
-        "autovacuum": "off",
-        "max_wal_size": "2GB",
-        "listen_addresses": "127.0.0.1",
-        "timezone": "UTC",
-        "lc_messages": "C",
-    }
-
-    def __init__(self, folder):
-        bin_folder = find_postgres()
-        data = folder / "data"
-        data.mkdir(mode=0o700)
-        if os.geteuid() == 0:
-            shutil.chown(data, "postgres", "postgres")
-        arguments = ["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C"]
-        subprocess.run(
-            [*unprivileged(), str(bin_folder / "initdb"), *arguments, "--pgdata", str(data)],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
-        (data / "pg_hba.conf").write_text(
-            "host all postgres 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
-        )
-        setup = "CREATE ROLE weir LOGIN PASSWORD 'weir'\nCREATE DATABASE weir OWNER weir\n"
-        single = [str(bin_folder / "postgres"), "--single", "-F", "-c", "exit_on_error=on", "-D", str(data), "postgres"]
-        subprocess.run([*unprivileged(), *single], input=setup, text=True, check=True, capture_output=True)
-        port = free_port()
-        settings = [f"--{name}={value}" for name, value in self.SETTINGS.items()]
-        command = [str(bin_folder / "postgres"), "-D", str(data), "-p", str(port), "-k", "", *settings]
-        self.pid_file = data / "postmaster.pid"
-        super().__init__([*unprivileged(), *command], folder / "postgres.log", port, signal.SIGINT)
-
-    def is_ready(self):
-        lines = self.pid_file.read_text().splitlines() if self.pid_file.exists() else []
-        return len(lines) > 7 and lines[7].strip() == "ready"
-
-
-class Pooler(Server):
-    """The pooler: five servers, many clients."""
-
-    def __init__(self, folder, server_port):
-        program = os.environ.get("PGWEIR_BIN", str(ROOT / "target/release/pgweir"))
-        if not pathlib.Path(program).exists():
-            sys.exit(f"no pooler at {program}: run `make build`, or name one with PGWEIR_BIN")
-        port = free_port()
-        (folder / "userlist.txt").write_text('"weir" "weir"\n"admin" "admin"\n')
-        config = folder / "pgbouncer.ini"
-        config.write_text(
-            f"""[databases]
-weir = host=127.0.0.1 port={server_port} dbname=weir
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = {port}
-unix_socket_dir =
-auth_type = scram-sha-256
-auth_file = {folder}/userlist.txt
-admin_users = admin
-pool_mode = transaction
-default_pool_size = {POOL_SIZE}
-max_client_conn = 1000
-query_wait_timeout = 120
-log_connections = 0
-log_disconnections = 0
-ignore_startup_parameters = extra_float_digits
-"""
-        )
-        # PgBouncer, like PostgreSQL, refuses to be root.
-        as_user = unprivileged() if program.endswith("pgbouncer") else []
-        super().__init__([*as_user, program, str(config)], folder / "pooler.log", port, signal.SIGKILL)
-
-
-def find_postgres():
-    """Debian's newest, else the cached ones."""
-    debian = pathlib.Path("/usr/lib/postgresql").glob("*/bin/initdb")
-    found = sorted(debian, key=lambda path: int(path.parent.parent.name))
-    if not found:
-        sys.exit("no PostgreSQL below /usr/lib/postgresql: run `make setup`")
-    return found[-1].parent
-
-
-def unprivileged():
-    """What makes a command run as the user `postgres` where this program runs as root."""
-    if os.geteuid() != 0:
-        return []
-    return ["setpriv", "--reuid", "postgres", "--regid", "postgres", "--clear-groups"]
-
-
-def free_port():
-    """Outside of the range that outgoing connections get theirs from."""
-    for port in range(10_000 + os.getpid() * 101 % 20_000, 32_000):
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            if port not in free_port.given:
-                free_port.given.add(port)
-                return port
-    sys.exit("no free port")
-
-
-free_port.given = set()
 
 if __name__ == "__main__":
     main()

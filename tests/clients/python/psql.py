@@ -5,11 +5,8 @@ import pathlib
 import signal
 import subprocess
 import tempfile
-import time
 
-import psycopg
-
-from cases import DIRECT_PORT, PATIENCE, case, main
+from cases import DIRECT_PORT, PATIENCE, case, main, until_active
 
 
 def psql(*arguments, direct=False, stdin=None):
@@ -119,16 +116,6 @@ def a_wrong_password():
     environment = {**os.environ, "PGPASSWORD": "wrong"}
     done = subprocess.run(["psql", "-c", "SELECT 1"], env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2 and "FATAL" in done.stderr and "authentication failed" in done.stderr, done
-
-
-def until_active(sql):
-    """Waits until the server itself says that the query runs."""
-    look = "SELECT count(*) FROM pg_stat_activity WHERE query = %s AND state = 'active'"
-    deadline = time.monotonic() + PATIENCE
-    with psycopg.connect("", port=DIRECT_PORT, user="postgres", autocommit=True) as looker:
-        while looker.execute(look, (sql,)).fetchone() == (0,):
-            assert time.monotonic() < deadline, f"{sql} does not run"
-            time.sleep(0.01)
 
 
 main()

@@ -83,12 +83,13 @@ def tpcb_extended():
 
 @case
 def select_only_prepared():
-    # A session with named statements keeps its server: no more clients than servers.
-    load("--select-only", "--protocol=prepared", clients=POOL_SIZE)
+    load("--select-only", "--protocol=prepared")
 
 
 @case
 def tpcb_prepared():
+    # pgbench waits for a statement to be prepared with its whole thread, also where other clients of that thread
+    # hold all servers: no more clients than servers.
     load("--protocol=prepared", clients=POOL_SIZE)
 
 

@@ -1,8 +1,4 @@
-"""psycopg 3 with its default settings.
-
-psycopg prepares a statement after its fifth use; such a session keeps its server, so the cases with more clients
-than servers stay below that, and those that go above it close their connection.
-"""
+"""psycopg 3 with its default settings: it prepares a statement at its fifth use."""
 
 import datetime
 import decimal
@@ -12,7 +8,8 @@ import uuid
 import psycopg
 from psycopg import errors
 
-from cases import POOL_SIZE, case, main
+import shared
+from cases import case, expect_error, in_threads, main, until_active
 
 
 def connect(**settings):
@@ -20,37 +17,8 @@ def connect(**settings):
     return psycopg.connect("", **settings)
 
 
-def expect_error(kind, function):
-    """Runs the function, which must fail in this way."""
-    try:
-        function()
-    except kind as error:
-        return error
-    raise AssertionError(f"no {kind.__name__}")
-
-
-def in_threads(count, function):
-    """Runs the function in that many threads, and raises what any of them raised."""
-    failures = []
-
-    def guarded(number):
-        try:
-            function(number)
-        except Exception as error:  # pylint: disable=broad-except
-            failures.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(number,), daemon=True) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive(), "a client hangs"
-    if failures:
-        raise failures[0]
-
-
 @case
-def connects_and_knows_the_server():
+def connect_():
     with connect() as connection:
         assert connection.info.server_version >= 140000
         assert connection.info.parameter_status("client_encoding") == "UTF8"
@@ -59,7 +27,7 @@ def connects_and_knows_the_server():
 
 
 @case
-def typed_parameters():
+def types():
     values = (
         42,
         2**40,
@@ -88,7 +56,7 @@ def binary_results():
 
 
 @case
-def an_error_and_life_after_it():
+def errors_():
     with connect(autocommit=True) as connection:
         error = expect_error(errors.DivisionByZero, lambda: connection.execute("SELECT 1/%s", (0,)))
         assert error.sqlstate == "22012"
@@ -98,17 +66,13 @@ def an_error_and_life_after_it():
 
 
 @case
-def a_failed_transaction_rolls_back():
+def transactions():
     with connect() as connection:
         connection.execute("SELECT 1")
         expect_error(errors.DivisionByZero, lambda: connection.execute("SELECT 1/0"))
         expect_error(errors.InFailedSqlTransaction, lambda: connection.execute("SELECT 1"))
         connection.rollback()
         assert connection.execute("SELECT 2").fetchone() == (2,)
-
-
-@case
-def savepoints():
     with connect(autocommit=True) as connection:
         connection.execute("DROP TABLE IF EXISTS py_savepoints")
         connection.execute("CREATE TABLE py_savepoints (a int)")
@@ -127,7 +91,7 @@ def savepoints():
 
 
 @case
-def copy_in_and_out():
+def copy():
     rows = [(number, f"row\t{number}\n", None if number % 3 else b"\x00\xff") for number in range(5000)]
     with connect() as connection:
         connection.execute("CREATE TEMP TABLE py_copy (a int, b text, c bytea) ON COMMIT DROP")
@@ -161,7 +125,7 @@ def a_copy_that_fails():
 
 
 @case
-def large_values():
+def large():
     with connect() as connection:
         text, blob = "weir" * 1_000_000, bytes(range(256)) * 8192
         assert connection.execute("SELECT %s::text, %s::bytea", (text, blob)).fetchone() == (text, blob)
@@ -177,7 +141,7 @@ def notices():
 
 
 @case
-def server_side_cursor():
+def cursor():
     with connect() as connection, connection.cursor(name="numbers") as cursor:
         cursor.itersize = 100
         cursor.execute("SELECT generate_series(1, 1000)")
@@ -185,17 +149,17 @@ def server_side_cursor():
 
 
 @case
-def cancellation():
+def cancel():
     with connect(autocommit=True) as connection:
-        timer = threading.Timer(0.3, connection.cancel)
-        timer.start()
+        canceller = threading.Thread(target=lambda: (until_active("SELECT pg_sleep(600)"), connection.cancel()))
+        canceller.start()
         expect_error(errors.QueryCanceled, lambda: connection.execute("SELECT pg_sleep(600)"))
-        timer.join()
+        canceller.join()
         assert connection.execute("SELECT 1").fetchone() == (1,)
 
 
 @case
-def pipeline():
+def several_syncs_of_a_pipeline():
     with connect() as connection:
         with connection.pipeline() as pipe:
             cursors = [connection.execute("SELECT %s::int", (number,)) for number in range(3)]
@@ -219,7 +183,7 @@ def pipeline_of_many():
 
 
 @case
-def pipeline_with_an_error():
+def pipeline():
     with connect(autocommit=True) as connection:
         with connection.pipeline() as pipe:
             good = connection.execute("SELECT 1")
@@ -233,51 +197,52 @@ def pipeline_with_an_error():
         assert connection.execute("SELECT 5").fetchone() == (5,)
 
 
+class Client:
+    """For `shared.Threaded`."""
+
+    def __init__(self):
+        self.connection = connect()
+        self.close = self.connection.close
+        self.commit = self.connection.commit
+
+    def begin(self):
+        """psycopg says BEGIN with the first query."""
+
+    def row(self, sql, number):
+        return self.connection.execute(sql.format("%s"), None if number is None else (number,)).fetchone()
+
+
 @case
-def a_statement_prepared_and_used_in_many_transactions():
-    def client(number):
-        with connect() as connection:
-            for turn in range(40):
-                row = connection.execute("SELECT %s::int, %s::int", (number, turn), prepare=True).fetchone()
-                assert row == (number, turn)
-                connection.commit()
-
-    in_threads(POOL_SIZE - 1, client)
+async def prepared():
+    await shared.prepared(lambda: shared.Threaded(Client))
 
 
 @case
-def more_clients_than_servers():
+async def rivals():
+    await shared.rivals(lambda: shared.Threaded(Client))
+
+
+@case
+def many_clients_that_write():
     with connect(autocommit=True) as connection:
         connection.execute("DROP TABLE IF EXISTS py_many")
         connection.execute("CREATE TABLE py_many (client int, turn int)")
 
     def client(number):
-        with connect(prepare_threshold=None) as connection:
+        with connect() as connection:
             for turn in range(20):
                 connection.execute("INSERT INTO py_many VALUES (%s, %s)", (number, turn))
                 found = connection.execute("SELECT count(*) FROM py_many WHERE client = %s", (number,)).fetchone()
                 assert found == (turn + 1,), found
                 connection.commit()
 
-    in_threads(POOL_SIZE * 4, client)
+    in_threads(20, client)
     with connect() as connection:
-        assert connection.execute("SELECT count(*) FROM py_many").fetchone() == (POOL_SIZE * 4 * 20,)
-
-
-@case
-def more_clients_than_servers_with_default_settings():
-    def client(number):
-        with connect() as connection:
-            for turn in range(4):
-                assert connection.execute("SELECT %s::int * 100 + %s", (number, turn)).fetchone()[0] == number * 100 + turn
-                connection.rollback()
-
-    in_threads(POOL_SIZE * 4, client)
+        assert connection.execute("SELECT count(*) FROM py_many").fetchone() == (400,)
 
 
 @case
 def settings_stay_with_their_client():
-    """A setting of one client is not seen by another."""
     with connect(application_name="first") as first, connect(application_name="second") as second:
         for _ in range(3):
             assert first.execute("SHOW application_name").fetchone() == ("first",)
@@ -286,4 +251,4 @@ def settings_stay_with_their_client():
             second.commit()
 
 
-main()
+main("psycopg 3", psycopg.__version__)

@@ -1,8 +1,4 @@
-"""asyncpg with its default settings.
-
-It prepares every query under a name, and such a session keeps its server: there are never more clients than
-servers here, but for the case that turns the statement cache off.
-"""
+"""asyncpg with its default settings: it prepares every query under a name."""
 
 import asyncio
 import datetime
@@ -12,7 +8,8 @@ import uuid
 
 import asyncpg
 
-from cases import POOL_SIZE, case, main
+import shared
+from cases import case, main, until_active
 
 
 class connection:  # pylint: disable=invalid-name
@@ -39,7 +36,7 @@ async def expect_error(kind, awaitable):
 
 
 @case
-async def connects_and_knows_the_server():
+async def connect():
     async with connection() as client:
         assert client.get_server_version().major >= 14
         assert client.get_settings().server_encoding == "UTF8"
@@ -47,7 +44,7 @@ async def connects_and_knows_the_server():
 
 
 @case
-async def typed_parameters():
+async def types():
     values = [
         42,
         2**40,
@@ -69,7 +66,7 @@ async def typed_parameters():
 
 
 @case
-async def errors_and_life_after_them():
+async def errors():
     async with connection() as client:
         await expect_error(asyncpg.DivisionByZeroError, client.fetchval("SELECT 1/$1::int", 0))
         await expect_error(asyncpg.UndefinedTableError, client.fetch("SELECT * FROM nowhere"))
@@ -78,7 +75,7 @@ async def errors_and_life_after_them():
 
 
 @case
-async def transactions_and_savepoints():
+async def transactions():
     async with connection() as client:
         await client.execute("DROP TABLE IF EXISTS apg_savepoints; CREATE TABLE apg_savepoints (a int)")
         async with client.transaction():
@@ -91,11 +88,16 @@ async def transactions_and_savepoints():
         await outer.start()
         await client.execute("INSERT INTO apg_savepoints VALUES ($1)", 3)
         await outer.rollback()
+        failed = client.transaction()
+        await failed.start()
+        await expect_error(asyncpg.DivisionByZeroError, client.execute("SELECT 1/0"))
+        await expect_error(asyncpg.InFailedSQLTransactionError, client.execute("SELECT 1"))
+        await failed.rollback()
         assert [row["a"] for row in await client.fetch("SELECT a FROM apg_savepoints")] == [1]
 
 
 @case
-async def copy_in_and_out():
+async def copy():
     rows = [(number, f"row {number}") for number in range(5000)]
     async with connection() as client:
         await client.execute("DROP TABLE IF EXISTS apg_copy; CREATE TABLE apg_copy (a int, b text)")
@@ -107,22 +109,26 @@ async def copy_in_and_out():
 
 
 @case
-async def executemany_in_one_pipeline():
+async def pipeline():
     async with connection() as client:
         await client.execute("DROP TABLE IF EXISTS apg_many; CREATE TABLE apg_many (a int)")
         await client.executemany("INSERT INTO apg_many VALUES ($1)", [(number,) for number in range(2000)])
         assert await client.fetchval("SELECT sum(a) FROM apg_many") == 1999000
+        divisors = [(number - 1000,) for number in range(2000)]
+        many = client.executemany("INSERT INTO apg_many VALUES (10 / $1::int)", divisors)
+        await expect_error(asyncpg.DivisionByZeroError, many)
+        assert await client.fetchval("SELECT count(*) FROM apg_many") == 2000
 
 
 @case
-async def large_values():
+async def large():
     async with connection() as client:
         text, blob = "weir" * 1_000_000, bytes(range(256)) * 8192
         assert list(await client.fetchrow("SELECT $1::text, $2::bytea", text, blob)) == [text, blob]
 
 
 @case
-async def a_cursor():
+async def cursor():
     async with connection() as client, client.transaction():
         total = 0
         async for row in client.cursor("SELECT generate_series(1, 1000) AS n", prefetch=50):
@@ -141,28 +147,47 @@ async def notices():
 
 
 @case
-async def a_timeout_cancels():
+async def cancel():
     async with connection() as client:
-        await expect_error(asyncio.TimeoutError, client.execute("SELECT pg_sleep(600)", timeout=0.3))
+        task = asyncio.create_task(client.execute("SELECT pg_sleep(600)"))
+        await asyncio.to_thread(until_active, "SELECT pg_sleep(600)")
+        task.cancel()
+        await expect_error(asyncio.CancelledError, task)
+        await expect_error(asyncio.TimeoutError, client.execute("SELECT pg_sleep(601)", timeout=0.3))
         assert await client.fetchval("SELECT 1") == 1
 
 
-@case
-async def statements_prepared_and_used_in_many_transactions():
-    async def client(number):
-        async with connection() as own:
-            statement = await own.prepare("SELECT $1::int + $2::int")
-            for turn in range(50):
-                async with own.transaction():
-                    assert await statement.fetchval(number, turn) == number + turn
-                    assert await own.fetchval("SELECT $1::text", str(turn)) == str(turn)
+class Client(connection):
+    """For `shared`."""
 
-    await asyncio.gather(*(client(number) for number in range(POOL_SIZE - 1)))
+    async def __aenter__(self):
+        await super().__aenter__()
+        return self
+
+    async def begin(self):
+        self.transaction = self.opened.transaction()
+        await self.transaction.start()
+
+    async def commit(self):
+        await self.transaction.commit()
+
+    async def row(self, sql, number):
+        return await self.opened.fetchrow(sql.format("$1"), *(() if number is None else (number,)))
+
+
+@case
+async def prepared():
+    await shared.prepared(Client)
+
+
+@case
+async def rivals():
+    await shared.rivals(Client)
 
 
 @case
 async def a_pool_of_the_driver():
-    async with asyncpg.create_pool(min_size=2, max_size=POOL_SIZE - 1) as pool:
+    async with asyncpg.create_pool(min_size=2, max_size=8) as pool:
 
         async def client(number):
             for turn in range(10):
@@ -172,15 +197,4 @@ async def a_pool_of_the_driver():
         await asyncio.gather(*(client(number) for number in range(20)))
 
 
-@case
-async def more_clients_than_servers_without_a_statement_cache():
-    async def client(number):
-        async with connection(statement_cache_size=0) as own:
-            for turn in range(10):
-                async with own.transaction():
-                    assert await own.fetchval("SELECT $1::int * 100 + $2::int", number, turn) == number * 100 + turn
-
-    await asyncio.gather(*(client(number) for number in range(POOL_SIZE * 4)))
-
-
-main()
+main("asyncpg", asyncpg.__version__)

@@ -1,26 +1,23 @@
-// node-postgres (`pg`) with its default settings; the address and the password come from the environment.
-//
-// It prepares only what is given a name. Such a session keeps its server, so the case that does has no more clients
-// than there are servers.
+// node-postgres (`pg`) with its default settings; the address and the password come from the environment. It prepares
+// what is given a name, and nothing else.
 
 import assert from 'node:assert/strict';
 import { pipeline } from 'node:stream/promises';
 import { Readable } from 'node:stream';
 import pg from 'pg';
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
-
-const POOL_SIZE = Number(process.env.POOL_SIZE ?? 5);
-const PATIENCE = 60_000;
+import Cursor from 'pg-cursor';
+import * as shared from './cases.mjs';
 
 const cases = {
-  async 'connects as the user it says'() {
+  async connect() {
     await withClient(async (client) => {
       const { rows } = await client.query('SELECT current_user AS u, current_database() AS d');
       assert.deepEqual(rows, [{ u: 'weir', d: 'weir' }]);
     });
   },
 
-  async 'typed parameters'() {
+  async types() {
     await withClient(async (client) => {
       const values = [42, "hé'\\", 1.5, true, null, Buffer.from([0, 1, 255]), [1, 2, 3], { a: [1] }];
       const casts = ['int', 'text', 'float8', 'bool', 'text', 'bytea', 'int[]', 'jsonb'];
@@ -37,7 +34,7 @@ const cases = {
     });
   },
 
-  async 'errors and life after them'() {
+  async errors() {
     await withClient(async (client) => {
       await assert.rejects(client.query('SELECT 1/$1::int', [0]), { code: '22012' });
       await assert.rejects(client.query('SELECT * FROM nowhere'), { code: '42P01', position: '15' });
@@ -45,18 +42,9 @@ const cases = {
     });
   },
 
-  async 'queries sent without waiting, one of them wrong'() {
-    await withClient(async (client) => {
-      const answers = await Promise.allSettled([
-        client.query('SELECT $1::int AS a', [1]),
-        client.query('SELECT 1/$1::int AS a', [0]),
-        client.query('SELECT $1::int AS a', [3]),
-      ]);
-      assert.deepEqual(answers.map((answer) => answer.value?.rows[0].a ?? answer.reason.code), [1, '22012', 3]);
-    });
-  },
+  pipeline: 'it sends a query when the one before it is answered',
 
-  async 'transactions, savepoints and rollback'() {
+  async transactions() {
     await withClient(async (client) => {
       await client.query('DROP TABLE IF EXISTS node_savepoints; CREATE TABLE node_savepoints (a int)');
       await client.query('BEGIN');
@@ -75,7 +63,7 @@ const cases = {
     });
   },
 
-  async 'COPY in and out'() {
+  async copy() {
     await withClient(async (client) => {
       await client.query('DROP TABLE IF EXISTS node_copy; CREATE TABLE node_copy (a int, b text)');
       const lines = Array.from({ length: 5000 }, (_, number) => `${number}\trow ${number}\n`);
@@ -84,11 +72,13 @@ const cases = {
       const out = client.query(copyTo('COPY (SELECT * FROM node_copy ORDER BY a) TO STDOUT'));
       for await (const chunk of out) chunks.push(chunk);
       assert.equal(Buffer.concat(chunks).toString(), lines.join(''));
+      const bad = pipeline(Readable.from(['1\tx\nx\ty\n']), client.query(copyFrom('COPY node_copy FROM STDIN')));
+      await assert.rejects(bad, { code: '22P02' });
       assert.equal((await client.query('SELECT count(*)::int AS n FROM node_copy')).rows[0].n, 5000);
     });
   },
 
-  async 'large values'() {
+  async large() {
     await withClient(async (client) => {
       const text = 'weir'.repeat(1_000_000);
       const blob = Buffer.alloc(2 << 20, 7);
@@ -106,45 +96,37 @@ const cases = {
     });
   },
 
-  async cancellation() {
+  async cancel() {
     await withClient(async (client) => {
       // Handled from the start: the answer may be here before the cancel's connection is closed.
       const refused = assert.rejects(client.query('SELECT pg_sleep(600)'), { code: '57014' });
-      await untilActive('SELECT pg_sleep(600)');
+      await shared.untilActive('SELECT pg_sleep(600)');
       await cancel(client);
       await refused;
       assert.equal((await client.query('SELECT 1 AS a')).rows[0].a, 1);
     });
   },
 
-  async 'named statements over many transactions'() {
-    await together(POOL_SIZE - 1, (number) => withClient(async (client) => {
-      for (let turn = 0; turn < 40; turn += 1) {
-        await client.query('BEGIN');
-        const query = { name: 'sum', text: 'SELECT $1::int * 100 + $2::int AS s', values: [number, turn] };
-        assert.equal((await client.query(query)).rows[0].s, number * 100 + turn);
-        await client.query('COMMIT');
+  async cursor() {
+    await withClient(async (client) => {
+      await client.query('BEGIN');
+      const cursor = client.query(new Cursor('SELECT n FROM generate_series(1, $1::int) n', [1000]));
+      let sum = 0;
+      for (let rows = await cursor.read(100); rows.length; rows = await cursor.read(100)) {
+        for (const row of rows) sum += row.n;
       }
-    }));
+      await cursor.close();
+      await client.query('COMMIT');
+      assert.equal(sum, 500500);
+    });
   },
 
-  async 'more clients than servers'() {
-    await withClient(async (client) => {
-      await client.query('DROP TABLE IF EXISTS node_many; CREATE TABLE node_many (client int, turn int)');
-    });
-    await together(POOL_SIZE * 4, (number) => withClient(async (client) => {
-      for (let turn = 0; turn < 20; turn += 1) {
-        await client.query('BEGIN');
-        await client.query('INSERT INTO node_many VALUES ($1, $2)', [number, turn]);
-        const count = 'SELECT count(*)::int AS n FROM node_many WHERE client = $1';
-        assert.equal((await client.query(count, [number])).rows[0].n, turn + 1);
-        await client.query('COMMIT');
-      }
-    }));
-  },
+  prepared: () => shared.prepared(tagging),
+
+  rivals: () => shared.rivals(tagging),
 
   async "the driver's own pool"() {
-    const pool = new pg.Pool({ max: POOL_SIZE * 2 });
+    const pool = new pg.Pool();
     const answers = await Promise.all(
       Array.from({ length: 200 }, (_, number) => pool.query('SELECT $1::int AS n', [number])),
     );
@@ -163,17 +145,20 @@ async function withClient(use, settings = {}) {
   }
 }
 
-function together(count, use) {
-  return Promise.all(Array.from({ length: count }, (_, number) => use(number)));
-}
-
-// Waits until the server itself says that the query runs.
-async function untilActive(sql) {
-  const settings = { port: Number(process.env.DIRECT_PORT), user: 'postgres' };
-  await withClient(async (looker) => {
-    const look = "SELECT count(*)::int AS n FROM pg_stat_activity WHERE query = $1 AND state = 'active'";
-    while ((await looker.query(look, [sql])).rows[0].n === 0);
-  }, settings);
+// A client for the shared cases. All of them use the same two names.
+async function tagging() {
+  const client = new pg.Client();
+  await client.connect();
+  return {
+    begin: () => client.query('BEGIN'),
+    commit: () => client.query('COMMIT'),
+    end: () => client.end(),
+    async row(text, number) {
+      const values = number === undefined ? [] : [number];
+      const name = text.includes('client') ? 'tagged' : `with ${values.length}`;
+      return (await client.query({ name, text, values, rowMode: 'array' })).rows[0];
+    },
+  };
 }
 
 // What `pg` has no public call for: a CancelRequest on a connection of its own, closed by the pooler.
@@ -187,22 +172,4 @@ async function cancel(client) {
   });
 }
 
-let failed = 0;
-for (const [name, run] of Object.entries(cases)) {
-  let timer;
-  const tooLong = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error('it does not end')), PATIENCE);
-  });
-  try {
-    await Promise.race([run(), tooLong]);
-    console.log(`ok ${name}`);
-  } catch (error) {
-    failed += 1;
-    console.error(error);
-    console.log(`FAILED ${name}: ${String(error.message).split('\n')[0]}`);
-  } finally {
-    clearTimeout(timer);
-  }
-}
-console.log(`${Object.keys(cases).length - failed} passed, ${failed} failed`);
-process.exit(failed ? 1 : 0);
+await shared.main('node-postgres', 'pg', cases);
