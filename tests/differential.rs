@@ -74,6 +74,12 @@ impl Run {
         while let Some((seed, program)) = self.program() {
             programs += 1;
             let (direct, pooled) = arena.compare(&program).await;
+            if arena.is_lost() {
+                // That is PostgreSQL's own fault, whatever the program was.
+                println!("PGWEIR_DIFF_SEED={seed}: PostgreSQL has crashed, here or in another database");
+                arena = Arena::reopen(terms).await;
+                continue;
+            }
             if let Some(complaint) = arena.complaint() {
                 let text =
                     format!("{how} PGWEIR_DIFF_SEED={seed}: a rival got {complaint} beside\n{program}");
@@ -83,7 +89,7 @@ impl Run {
             }
             self.outdated.fetch_add(u64::from(direct.is_outdated_for(&pooled)), Ordering::Relaxed);
             if !direct.matches(&pooled) {
-                let first = direct.difference(&pooled);
+                let first = format!("{program}{}", direct.difference(&pooled));
                 let shortest = arena.shrink(program).await;
                 let (direct, pooled) = arena.compare(&shortest).await;
                 let text = format!(

@@ -6,13 +6,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::common::{Pgweir, Postgres, Raw, patiently};
+use crate::common::postgres::try_connect;
+use crate::common::{PATIENCE, Pgweir, Postgres, Raw, patiently};
 use crate::play::{Heard, directly, through_pooler};
 use crate::program::Program;
 use crate::rival::Usurper;
 
 /// How long a failing program is made shorter.
-const SHRINKING: Duration = Duration::from_secs(90);
+const SHRINKING: Duration = Duration::from_secs(60);
 
 /// Plays of a program before it counts as one that does not fail.
 const TRIES: u32 = 5;
@@ -83,11 +84,30 @@ impl Arena {
         Self { pooler, database, keeper, through_pooler, rivals, gate, fresh: Vec::new(), plays: WORN + 1 }
     }
 
+    /// Starts again where PostgreSQL has crashed, as soon as it takes connections.
+    pub async fn reopen(terms: Terms) -> Self {
+        let config = Postgres::shared().config("postgres", "postgres");
+        let deadline = Instant::now() + PATIENCE;
+        while try_connect(&config).await.is_err() {
+            assert!(Instant::now() < deadline, "PostgreSQL does not come back");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Self::open(terms).await
+    }
+
+    /// Whether PostgreSQL has ended all its connections.
+    pub fn is_lost(&self) -> bool {
+        self.keeper.is_closed()
+    }
+
     /// Plays it on both. What a client left locked would show here: the tables cannot be locked.
     pub async fn compare(&mut self, program: &Program) -> (Heard, Heard) {
         self.reset(program).await;
         let direct = directly(Postgres::shared().port(), &self.database, program).await;
         self.reset(program).await;
+        if self.is_lost() {
+            return (direct.clone(), direct);
+        }
         self.gate.send_replace(true);
         let pooled = through_pooler(self.pooler.port(), &self.database, program, &direct).await;
         self.gate.send_replace(false);
@@ -98,6 +118,9 @@ impl Arena {
     async fn reset(&mut self, program: &Program) {
         self.plays += 1;
         let seen = self.look().await;
+        if self.is_lost() {
+            return;
+        }
         if self.plays < WORN && !program.mentions("VACUUM") && seen == self.fresh {
             return;
         }

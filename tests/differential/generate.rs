@@ -49,7 +49,22 @@ pub fn program(seed: u64, kind: Kind) -> Program {
         // What is reset behind a pooler becomes what the server has, not what the client had asked for at startup.
         author.steps.retain(|step| !matches!(step, Step::Send(sent) if resets(&sent.label)));
     }
+    if kind == Kind::Contextual {
+        // Made afresh behind such a change, a text means what it means now.
+        author.steps.retain(|step| !matches!(step, Step::Send(sent) if steers(&sent.label)));
+        let first = [author.dice.pick(sql::STEERING), author.dice.pick(sql::STEERING)];
+        author
+            .steps
+            .splice(0..0, first.map(|sql| Step::Send(program::query(sql))).into_iter().chain([Step::Wait]));
+    }
     Program { startup, steps: author.steps }
+}
+
+/// Whether a message may change what texts mean.
+fn steers(label: &str) -> bool {
+    let settings =
+        ["TimeZone TO", "DateStyle TO", "IntervalStyle TO", "client_encoding", "standard_conforming"];
+    settings.iter().chain(&["RESET", "DISCARD ALL"]).any(|word| label.contains(word))
 }
 
 fn resets(label: &str) -> bool {
