@@ -156,7 +156,7 @@ pub const STEERING: &[&str] = &[
     "SET IntervalStyle TO sql_standard",
     "SET client_encoding TO LATIN1",
     "SET standard_conforming_strings TO off",
-    "RESET ALL",
+    "SHOW TimeZone",
 ];
 
 /// What makes and uses names of statements in SQL, those among them that the protocol uses too.
