@@ -16,6 +16,8 @@
 #[path = "differential/arena.rs"]
 mod arena;
 mod common;
+#[path = "differential/compare.rs"]
+mod compare;
 #[path = "differential/dice.rs"]
 mod dice;
 #[path = "differential/generate.rs"]
@@ -146,7 +148,7 @@ async fn replies_are_those_of_postgresql() {
         next: 0.into(),
         messages: 0.into(),
         outdated: 0.into(),
-        wanted: number("PGWEIR_DIFF_MESSAGES").unwrap_or(20_000),
+        wanted: number("PGWEIR_DIFF_MESSAGES").unwrap_or(60_000),
         failures: Mutex::default(),
     });
     let plays = all_terms().into_iter().map(|terms| {
