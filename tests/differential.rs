@@ -71,14 +71,16 @@ impl Run {
     /// Plays programs in one arena until there are no more. Tells the turns of its rivals.
     async fn play(&self, terms: Terms) -> u64 {
         let mut arena = Arena::open(terms).await;
-        let (mut programs, how) =
-            (0, format!("PGWEIR_DIFF_SERVERS={} PGWEIR_DIFF_STATEMENTS={}", terms.servers, terms.statements));
+        let (mut programs, mut turns) = (0, 0);
+        let how =
+            format!("PGWEIR_DIFF_SERVERS={} PGWEIR_DIFF_STATEMENTS={}", terms.servers, terms.statements);
         while let Some((seed, program)) = self.program() {
             programs += 1;
             let (direct, pooled) = arena.compare(&program).await;
             if arena.is_lost() {
                 // That is PostgreSQL's own fault, whatever the program was.
                 println!("PGWEIR_DIFF_SEED={seed}: PostgreSQL has crashed, here or in another database");
+                (programs, turns) = (0, turns + arena.turns());
                 arena = Arena::reopen(terms).await;
                 continue;
             }
@@ -107,7 +109,7 @@ impl Run {
             "{} turns of the rivals beside {programs} programs",
             arena.turns()
         );
-        arena.turns()
+        turns + arena.turns()
     }
 }
 

@@ -87,7 +87,8 @@ impl Arena {
     /// Starts again where PostgreSQL has crashed, as soon as it takes connections.
     pub async fn reopen(terms: Terms) -> Self {
         let config = Postgres::shared().config("postgres", "postgres");
-        let deadline = Instant::now() + PATIENCE;
+        // It may have a large memory image to write before.
+        let deadline = Instant::now() + 4 * PATIENCE;
         while try_connect(&config).await.is_err() {
             assert!(Instant::now() < deadline, "PostgreSQL does not come back");
             tokio::time::sleep(Duration::from_millis(50)).await;
