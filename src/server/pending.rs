@@ -532,8 +532,10 @@ impl Pending {
             (b't', Request::DescribeNamed { .. }) if *origin == Origin::Client => {
                 return Ok(Delivery::ClientLater);
             }
-            (b'C', Request::Tolerated | Request::Spell(_))
-            | (b't', Request::Describe | Request::DescribeNamed { .. }) => {}
+            (b'C', Request::Spell(name)) => {
+                statements.spelled.insert(name.clone());
+            }
+            (b'C', Request::Tolerated) | (b't', Request::Describe | Request::DescribeNamed { .. }) => {}
             (b'G', Request::Execute | Request::Query | Request::Discard) => self.begin_copy(),
             (b'E', _) => return Ok(self.failed(Fields(body), statements)),
             (b'D' | b'H' | b'W' | b'c' | b'd', Request::Execute) | (b'V', Request::FunctionCall) => {}

@@ -20,6 +20,12 @@ impl Spelled {
         std::mem::take(&mut self.names)
     }
 
+    /// Whether there is one of this name, or will be.
+    #[must_use]
+    pub fn contains(&self, name: &[u8]) -> bool {
+        self.names.contains(name)
+    }
+
     /// A statement is made under this name. Tells whether there was none.
     pub fn insert(&mut self, name: Bytes) -> bool {
         self.names.insert(name)

@@ -340,8 +340,12 @@ impl Statements {
                 self.unlist(id);
                 self.held.remove(&id);
             }
-            Request::CloseNamed { name, was: Some(named) } if named.statement.is_sql() => {
+            Request::CloseNamed { name, .. } => {
                 self.spelled.remove(&name);
+            }
+            // What took all away in front of it did not take this.
+            Request::SpellParse(name) => {
+                self.spelled.insert(name);
             }
             // A simple query replaces the unnamed statement by none.
             Request::CloseUnnamed

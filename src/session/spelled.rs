@@ -8,7 +8,7 @@ use super::admission;
 use super::link::{Link, Tracking};
 use super::named::{self, Rewritten};
 use super::upstream::Message;
-use crate::server::{Interner, Origin, Request, Statement, Understanding, speaks_of_statements};
+use crate::server::{Interner, Origin, PREFIX, Request, Statement, Understanding, speaks_of_statements};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, SYNC};
 use crate::wire::{TooLong, split_cstr};
@@ -34,6 +34,8 @@ pub(super) fn clear(state: &mut Understanding, client: u64, out: &mut BytesMut) 
 pub(super) fn prepare_mentioned(link: &mut Link, message: &Message<'_>) -> Result<BytesMut, TooLong> {
     let mut out = BytesMut::new();
     if !link.server.state.statements.names.is_empty()
+        // What is dropped need not be made.
+        && named::deallocated_name(message).is_none()
         && let Some(sql) = sql_of(message).filter(|sql| speaks_of_statements(sql))
     {
         for name in identifiers(sql) {
@@ -79,6 +81,7 @@ pub(super) fn ensure(link: &mut Link, name: &[u8], out: &mut BytesMut) -> Result
     let (name, statement) = (name.clone(), Arc::clone(&named.statement));
     let is_open = state.pending.awaits_sync();
     if statement.is_local()
+        || name.starts_with(PREFIX)
         || state.transaction == Status::Failed
         || (is_open && statement.is_sql())
         || !state.statements.spelled.insert(name.clone())
