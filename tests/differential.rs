@@ -16,6 +16,8 @@
 #[path = "differential/arena.rs"]
 mod arena;
 mod common;
+#[path = "differential/compare.rs"]
+mod compare;
 #[path = "differential/dice.rs"]
 mod dice;
 #[path = "differential/generate.rs"]
@@ -69,11 +71,19 @@ impl Run {
     /// Plays programs in one arena until there are no more. Tells the turns of its rivals.
     async fn play(&self, terms: Terms) -> u64 {
         let mut arena = Arena::open(terms).await;
-        let (mut programs, how) =
-            (0, format!("PGWEIR_DIFF_SERVERS={} PGWEIR_DIFF_STATEMENTS={}", terms.servers, terms.statements));
+        let (mut programs, mut turns) = (0, 0);
+        let how =
+            format!("PGWEIR_DIFF_SERVERS={} PGWEIR_DIFF_STATEMENTS={}", terms.servers, terms.statements);
         while let Some((seed, program)) = self.program() {
             programs += 1;
             let (direct, pooled) = arena.compare(&program).await;
+            if arena.is_lost() {
+                // That is PostgreSQL's own fault, whatever the program was.
+                println!("PGWEIR_DIFF_SEED={seed}: PostgreSQL has crashed, here or in another database");
+                (programs, turns) = (0, turns + arena.turns());
+                arena = Arena::reopen(terms).await;
+                continue;
+            }
             if let Some(complaint) = arena.complaint() {
                 let text =
                     format!("{how} PGWEIR_DIFF_SEED={seed}: a rival got {complaint} beside\n{program}");
@@ -83,7 +93,7 @@ impl Run {
             }
             self.outdated.fetch_add(u64::from(direct.is_outdated_for(&pooled)), Ordering::Relaxed);
             if !direct.matches(&pooled) {
-                let first = direct.difference(&pooled);
+                let first = format!("{program}{}", direct.difference(&pooled));
                 let shortest = arena.shrink(program).await;
                 let (direct, pooled) = arena.compare(&shortest).await;
                 let text = format!(
@@ -99,7 +109,7 @@ impl Run {
             "{} turns of the rivals beside {programs} programs",
             arena.turns()
         );
-        arena.turns()
+        turns + arena.turns()
     }
 }
 
@@ -140,7 +150,7 @@ async fn replies_are_those_of_postgresql() {
         next: 0.into(),
         messages: 0.into(),
         outdated: 0.into(),
-        wanted: number("PGWEIR_DIFF_MESSAGES").unwrap_or(20_000),
+        wanted: number("PGWEIR_DIFF_MESSAGES").unwrap_or(60_000),
         failures: Mutex::default(),
     });
     let plays = all_terms().into_iter().map(|terms| {

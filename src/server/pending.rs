@@ -10,6 +10,7 @@ use super::interner::Statement;
 use super::names::significant;
 use super::rerun::Fault;
 use super::shape::Shape;
+use super::spelled::Spelling;
 use super::statements::{Named, Statements};
 use crate::wire::{Fields, Report, backend, sqlstate};
 use bytes::Bytes;
@@ -94,6 +95,8 @@ pub enum Request {
     },
     /// Close of a statement on the server.
     Evict(u64),
+    /// Close of a statement under its client's spelling.
+    Unspell(Spelling),
     /// Close of the unnamed statement.
     CloseUnnamed,
     /// Close of a portal, or of nobody.
@@ -125,11 +128,11 @@ pub enum Request {
     /// Execute of a DEALLOCATE of a client's name.
     ExecuteDeallocate(Bytes),
     /// A statement made under its client's spelling, by its PREPARE.
-    Spell(Bytes),
+    Spell(Spelling),
     /// The same by a Parse.
-    SpellParse(Bytes),
+    SpellParse(Spelling),
     /// The same by Execute of its PREPARE.
-    SpellExecute(Bytes),
+    SpellExecute(Spelling),
     /// A Query of pgweir's own that may fail.
     Tolerated,
     /// FunctionCall.
@@ -375,12 +378,6 @@ impl Pending {
             })
     }
 
-    /// Whether it depends on answers that are still to come what any of the client's names stands for.
-    #[must_use]
-    pub fn decides_on_names(&self) -> bool {
-        self.naming > 0
-    }
-
     /// Whether it depends on answers that are still to come what the client's unnamed statement is.
     #[must_use]
     pub fn leaves_unnamed_open(&self) -> bool {
@@ -509,7 +506,11 @@ impl Pending {
             | (b'2', Request::Bind | Request::BindNamed { .. })
             | (
                 b'3',
-                Request::CloseNamed { .. } | Request::Evict(_) | Request::CloseUnnamed | Request::Close,
+                Request::CloseNamed { .. }
+                | Request::Evict(_)
+                | Request::Unspell(_)
+                | Request::CloseUnnamed
+                | Request::Close,
             )
             | (b'n' | b'T', Request::Describe)
             | (
@@ -551,8 +552,9 @@ impl Pending {
             (b't', Request::DescribeNamed { .. }) if *origin == Origin::Client => {
                 return Ok(Delivery::ClientLater);
             }
-            (b'C', Request::Tolerated | Request::Spell(_))
-            | (b't', Request::Describe | Request::DescribeNamed { .. }) => {}
+            // What took all away in front of it did not take this.
+            (b'C', Request::Spell(spelling)) => statements.spelled.insert(spelling.clone()),
+            (b'C', Request::Tolerated) | (b't', Request::Describe | Request::DescribeNamed { .. }) => {}
             (b'G', Request::Execute | Request::Query | Request::Discard) => self.begin_copy(),
             (b'E', _) => return Ok(self.failed(Fields(body), statements)),
             (b'D' | b'H' | b'W' | b'c' | b'd', Request::Execute) | (b'V', Request::FunctionCall) => {}

@@ -3,6 +3,15 @@
 use bytes::Bytes;
 use std::collections::HashMap;
 
+/// A statement under its client's spelling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spelling {
+    /// The name.
+    pub name: Bytes,
+    /// The statement's number.
+    pub id: u64,
+}
+
 /// Those of one client. They are its own, beside what all share, and go before another client comes.
 #[derive(Debug, Default)]
 pub struct Spelled {
@@ -28,8 +37,8 @@ impl Spelled {
     }
 
     /// A statement is made under this name.
-    pub fn insert(&mut self, name: Bytes, id: u64) {
-        self.names.insert(name, id);
+    pub fn insert(&mut self, spelling: Spelling) {
+        self.names.insert(spelling.name, spelling.id);
     }
 
     /// Whether there are none.
@@ -57,7 +66,7 @@ mod tests {
     fn a_client_finds_its_own_again_and_nobody_elses() {
         let mut spelled = Spelled::default();
         assert!(spelled.hand_over(1).is_empty());
-        spelled.insert(Bytes::from_static(b"a"), 7);
+        spelled.insert(Spelling { name: Bytes::from_static(b"a"), id: 7 });
         assert!(spelled.hand_over(1).is_empty());
         assert_eq!(spelled.get(b"a"), Some(7));
         assert_eq!(spelled.hand_over(2), [&b"a"[..]]);

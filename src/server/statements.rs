@@ -9,7 +9,7 @@ use super::interner::Statement;
 use super::names::Names;
 use super::pending::{Origin, Request};
 use super::shape::Shape;
-use super::spelled::Spelled;
+use super::spelled::{Spelled, Spelling};
 use super::usage::Counted;
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
@@ -359,9 +359,11 @@ impl Statements {
                 self.unlist(id);
                 self.held.remove(&id);
             }
-            Request::CloseNamed { name, was: Some(named) } if named.statement.is_sql() => {
+            Request::CloseNamed { name, .. } => {
                 self.spelled.remove(&name);
             }
+            // What took all away in front of it did not take this.
+            Request::SpellParse(spelling) | Request::SpellExecute(spelling) => self.spelled.insert(spelling),
             // A simple query replaces the unnamed statement by none.
             Request::CloseUnnamed
             | Request::Query
@@ -392,7 +394,7 @@ impl Statements {
     /// SQL has made a statement.
     pub(super) fn prepared(&mut self, name: &Bytes, statement: &Arc<Statement>) {
         self.names.insert(name.clone(), Arc::clone(statement).into());
-        self.spelled.insert(name.clone(), statement.id());
+        self.spelled.insert(Spelling { name: name.clone(), id: statement.id() });
     }
 
     /// SQL has dropped a statement that its client has a name for.
@@ -408,8 +410,9 @@ impl Statements {
 
     /// A request failed. A Parse drops the unnamed statement before it looks at the text.
     pub(super) fn failed(&mut self, origin: Origin, request: &Request) {
-        if let Request::Spell(name) | Request::SpellParse(name) | Request::SpellExecute(name) = request {
-            self.spelled.remove(name);
+        if let Request::Spell(failed) | Request::SpellParse(failed) | Request::SpellExecute(failed) = request
+        {
+            self.spelled.remove(&failed.name);
         }
         if matches!(request, Request::ParseUnnamed(_)) {
             self.unnamed = Unnamed::Absent;
@@ -435,7 +438,10 @@ impl Statements {
             Request::ParseKnown(name) | Request::ParseProbe(name) => {
                 self.names.remove(&name);
             }
-            Request::SpellParse(name) | Request::SpellExecute(name) => self.spelled.remove(&name),
+            Request::SpellParse(skipped) | Request::SpellExecute(skipped) => {
+                self.spelled.remove(&skipped.name);
+            }
+            Request::Unspell(skipped) => self.spelled.insert(skipped),
             Request::CloseNamed { name, was: Some(named) } => {
                 self.names.insert(name, named);
             }

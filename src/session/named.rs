@@ -233,9 +233,14 @@ fn hide(
 /// Close of a named statement. What exists here only is closed, what is shared stays.
 pub(super) fn close(link: &mut Link, message: &Message<'_>, name: &[u8]) -> Result<Rewritten, TooLong> {
     let mut bytes = BytesMut::new();
-    let was = link.server.state.statements.names.remove(name);
+    let statements = &mut link.server.state.statements;
+    let was = statements.names.remove(name);
+    // SQL may have made one of which no more is known than that it keeps its client on this server.
+    let may_be_sql = was.is_none() && statements.keep_their_server() && !name.starts_with(PREFIX);
     match was.as_ref().map(|named| &named.statement) {
         Some(statement) if statement.is_local() || statement.is_sql() => put_close(&mut bytes, name)?,
+        // Under the client's spelling it is there for this client only.
+        _ if may_be_sql || statements.spelled.get(name).is_some() => put_close(&mut bytes, name)?,
         _ => put_close(&mut bytes, NOBODY)?,
     }
     link.server.state.sent(Origin::Client, Request::CloseNamed { name: Bytes::copy_from_slice(name), was });

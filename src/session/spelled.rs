@@ -8,7 +8,9 @@ use super::admission;
 use super::link::{Link, Tracking};
 use super::named::{self, Rewritten};
 use super::upstream::Message;
-use crate::server::{Interner, Origin, PROBE, Request, Statement, Understanding, speaks_of_statements};
+use crate::server::{
+    Interner, Origin, PREFIX, PROBE, Request, Spelling, Statement, Understanding, speaks_of_statements,
+};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, SYNC};
 use crate::wire::{TooLong, put_message, split_cstr};
@@ -33,6 +35,13 @@ pub(super) fn clear(state: &mut Understanding, client: u64, out: &mut BytesMut) 
 /// What goes in front of a text, so that the statements it names are there.
 pub(super) fn prepare_mentioned(link: &mut Link, message: &Message<'_>) -> Result<BytesMut, TooLong> {
     let mut out = BytesMut::new();
+    if let Some(name) = named::deallocated_name(message) {
+        // What is dropped need not be made.
+        if !link.server.state.statements.names.contains_key(&name) {
+            forget(link, &name, &mut out)?;
+        }
+        return Ok(out);
+    }
     let statements = &link.server.state.statements;
     if !(statements.names.is_empty() && statements.spelled.is_empty())
         && let Some(sql) = sql_of(message).filter(|sql| speaks_of_statements(sql))
@@ -44,9 +53,10 @@ pub(super) fn prepare_mentioned(link: &mut Link, message: &Message<'_>) -> Resul
     Ok(out)
 }
 
-/// Whether a text speaks of names of which answers that are still to come tell what they stand for.
-pub(super) fn must_wait(link: &Link, message: &Message<'_>) -> bool {
-    link.server.state.pending.decides_on_names() && sql_of(message).is_some_and(speaks_of_statements)
+/// Whether a text speaks of statements: behind an earlier batch it waits, since answers that are still to come tell which
+/// there are, and whether the transaction lets any be made.
+pub(super) fn must_wait(message: &Message<'_>) -> bool {
+    sql_of(message).is_some_and(speaks_of_statements)
 }
 
 /// The text of a Query or a Parse, as far as it is here.
@@ -84,8 +94,8 @@ pub(super) fn ensure(link: &mut Link, name: &[u8], out: &mut BytesMut) -> Result
     }
     let is_open = link.server.state.pending.awaits_sync();
     forget(link, name, out)?;
-    let is_failed = link.server.state.transaction == Status::Failed;
-    if let Some((name, statement)) = known.filter(|(_, statement)| !statement.is_local() && !is_failed) {
+    let is_possible = link.server.state.transaction != Status::Failed && !name.starts_with(PREFIX);
+    if let Some((name, statement)) = known.filter(|(_, statement)| !statement.is_local() && is_possible) {
         make(link, name, &statement, out)?;
     }
     if !is_open && link.server.state.pending.awaits_sync() {
@@ -99,9 +109,9 @@ pub(super) fn ensure(link: &mut Link, name: &[u8], out: &mut BytesMut) -> Result
 /// Closes what the server has under a name as its client spells it.
 pub(super) fn forget(link: &mut Link, name: &[u8], out: &mut BytesMut) -> Result<(), TooLong> {
     let state = &mut link.server.state;
-    if state.statements.spelled.get(name).is_some() {
+    if let Some(id) = state.statements.spelled.get(name) {
         named::put_close(out, name)?;
-        state.sent(Origin::Pooler, Request::Close);
+        state.sent(Origin::Pooler, Request::Unspell(Spelling { name: Bytes::copy_from_slice(name), id }));
         state.statements.spelled.remove(name);
     }
     Ok(())
@@ -109,15 +119,16 @@ pub(super) fn forget(link: &mut Link, name: &[u8], out: &mut BytesMut) -> Result
 
 fn make(link: &mut Link, name: Bytes, statement: &Statement, out: &mut BytesMut) -> Result<(), TooLong> {
     let state = &mut link.server.state;
-    state.statements.spelled.insert(name.clone(), statement.id());
+    let spelling = Spelling { name, id: statement.id() };
+    state.statements.spelled.insert(spelling.clone());
     if !statement.is_sql() {
-        named::put_parse(out, &name, statement.tail())?;
-        state.sent(Origin::Pooler, Request::SpellParse(name));
+        named::put_parse(out, &spelling.name, statement.tail())?;
+        state.sent(Origin::Pooler, Request::SpellParse(spelling));
         return Ok(());
     }
     if !state.pending.awaits_sync() {
         frontend::put_query_bytes(out, statement.tail())?;
-        state.sent(Origin::Pooler, Request::Spell(name));
+        state.sent(Origin::Pooler, Request::Spell(spelling));
         return Ok(());
     }
     // A query would end the client's batch.
@@ -126,7 +137,7 @@ fn make(link: &mut Link, name: Bytes, statement: &Statement, out: &mut BytesMut)
     put_message(out, b'B', |out| out.extend_from_slice(&[PROBE, b"\0", PROBE, &[0; 7]].concat()))?;
     state.sent(Origin::Pooler, Request::Bind);
     put_message(out, b'E', |out| out.extend_from_slice(&[PROBE, &[0; 5]].concat()))?;
-    state.sent(Origin::Pooler, Request::SpellExecute(name));
+    state.sent(Origin::Pooler, Request::SpellExecute(spelling));
     for kind in [b'S', b'P'] {
         put_message(out, b'C', |out| out.extend_from_slice(&[&[kind], PROBE, b"\0"].concat()))?;
         state.sent(Origin::Pooler, Request::Close);

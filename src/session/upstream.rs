@@ -238,7 +238,7 @@ fn must_wait(link: &Link, interner: &Interner, message: &Message<'_>) -> bool {
     if matches!(message.tag, b'B' | b'D') && is_unnamed(message) {
         return unnamed::must_wait(link);
     }
-    if spelled::must_wait(link, message) {
+    if spelled::must_wait(message) {
         return true;
     }
     let name = match message.tag {
@@ -252,6 +252,7 @@ fn must_wait(link: &Link, interner: &Interner, message: &Message<'_>) -> bool {
         _ => named.map(|named| Arc::clone(&named.statement)),
     };
     state.pending.leaves_open(name, named.is_some())
+        || named.is_some_and(|named| named.statement.is_sql())
         || statement.is_some_and(|statement| state.statements.is_open(&statement))
 }
 

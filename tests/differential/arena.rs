@@ -6,13 +6,14 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use crate::common::{Pgweir, Postgres, patiently};
+use crate::common::postgres::try_connect;
+use crate::common::{PATIENCE, Pgweir, Postgres, Raw, patiently};
 use crate::play::{Heard, directly, through_pooler};
 use crate::program::Program;
 use crate::rival::Usurper;
 
 /// How long a failing program is made shorter.
-const SHRINKING: Duration = Duration::from_secs(90);
+const SHRINKING: Duration = Duration::from_secs(60);
 
 /// Plays of a program before it counts as one that does not fail.
 const TRIES: u32 = 5;
@@ -28,9 +29,12 @@ const DEFINED: &str = "DROP TABLE IF EXISTS w, w2; CREATE TABLE w (a int, c text
                        INSERT INTO w VALUES (1, 'one'), (2, 'two'); ALTER TABLE w OWNER TO weir_trust";
 
 /// What can be seen of the tables, in a transaction that waits for whoever has locked them.
-const LOOK: &str = "BEGIN; LOCK TABLE t, u; \
+const LOOK: &str = "LOCK TABLE t, u; \
                     SELECT (SELECT array_agg((ctid, xmin, t)::text) FROM t), \
-                    (SELECT array_agg((ctid, xmin, u)::text) FROM u); COMMIT";
+                    (SELECT array_agg((ctid, xmin, u)::text) FROM u), \
+                    (SELECT array_agg((ctid, xmin, w)::text) FROM w), \
+                    (SELECT array_agg((attrelid, attname, atttypid)::text ORDER BY attrelid, attnum) FROM pg_attribute \
+                    WHERE attrelid IN (SELECT oid FROM pg_class WHERE relname IN ('w', 'w2', 'w_a_idx')))";
 
 /// How a pooler is set up.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +50,7 @@ pub struct Arena {
     pooler: Pgweir,
     database: String,
     keeper: Client,
+    through_pooler: Raw,
     rivals: Vec<Usurper>,
     gate: watch::Sender<bool>,
     /// The tables after they were made afresh, and how many plays there were since.
@@ -70,12 +75,30 @@ impl Arena {
             .setting("log_disconnections", 0)
             .setting("max_prepared_statements", terms.statements)
             .start();
+        let through_pooler = Raw::login(pooler.port(), "weir_trust", "", &database).await;
         let (gate, open) = watch::channel(false);
         let mut rivals = Vec::new();
         for number in 0..terms.servers {
             rivals.push(Usurper::start(pooler.port(), &database, number.into(), open.clone()).await);
         }
-        Self { pooler, database, keeper, rivals, gate, fresh: Vec::new(), plays: WORN }
+        Self { pooler, database, keeper, through_pooler, rivals, gate, fresh: Vec::new(), plays: WORN + 1 }
+    }
+
+    /// Starts again where PostgreSQL has crashed, as soon as it takes connections.
+    pub async fn reopen(terms: Terms) -> Self {
+        let config = Postgres::shared().config("postgres", "postgres");
+        // It may have a large memory image to write before.
+        let deadline = Instant::now() + 4 * PATIENCE;
+        while try_connect(&config).await.is_err() {
+            assert!(Instant::now() < deadline, "PostgreSQL does not come back");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Self::open(terms).await
+    }
+
+    /// Whether PostgreSQL has ended all its connections.
+    pub fn is_lost(&self) -> bool {
+        self.keeper.is_closed()
     }
 
     /// Plays it on both. What a client left locked would show here: the tables cannot be locked.
@@ -83,6 +106,9 @@ impl Arena {
         self.reset(program).await;
         let direct = directly(Postgres::shared().port(), &self.database, program).await;
         self.reset(program).await;
+        if self.is_lost() {
+            return (direct.clone(), direct);
+        }
         self.gate.send_replace(true);
         let pooled = through_pooler(self.pooler.port(), &self.database, program, &direct).await;
         self.gate.send_replace(false);
@@ -92,26 +118,37 @@ impl Arena {
     /// Makes the tables afresh where a play has changed them.
     async fn reset(&mut self, program: &Program) {
         self.plays += 1;
-        let is_known = !program.mentions("VACUUM") && !program.mentions(" w");
-        if self.plays < WORN && is_known && self.look().await == self.fresh {
+        let seen = self.look().await;
+        if self.is_lost() {
             return;
         }
-        patiently("reset of the tables", self.keeper.batch_execute(FRESH)).await.unwrap();
-        if program.mentions(" w") {
-            patiently("reset of a table", self.keeper.batch_execute(DEFINED)).await.unwrap();
+        if self.plays < WORN && !program.mentions("VACUUM") && seen == self.fresh {
+            return;
+        }
+        self.run(FRESH).await;
+        if seen.get(2..) != self.fresh.get(2..) || self.plays > WORN {
+            self.run(DEFINED).await;
+            // Somebody who changes tables behind the pooler's back is not among what is tried here.
+            self.through_pooler.query("ALTER TABLE w RESET (fillfactor)").await;
         }
         self.fresh = self.look().await;
         self.plays = 0;
     }
 
-    async fn look(&self) -> Vec<Option<String>> {
-        let answer = patiently("look at the tables", self.keeper.simple_query(LOOK)).await.unwrap();
-        let row = answer.iter().find_map(|message| match message {
+    async fn run(&mut self, sql: &str) {
+        patiently("reset of the tables", self.keeper.batch_execute(sql)).await.unwrap();
+    }
+
+    /// Nothing is seen where a table is gone.
+    async fn look(&mut self) -> Vec<Option<String>> {
+        let answer = patiently("look at the tables", self.keeper.simple_query(LOOK)).await;
+        let row = answer.iter().flatten().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
-        let row = row.unwrap();
-        (0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()
+        row.map_or(Vec::new(), |row| {
+            (0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect()
+        })
     }
 
     /// What a rival got that was not its own.

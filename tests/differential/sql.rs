@@ -147,6 +147,18 @@ pub const CONTEXTUAL: &[(&str, usize)] = &[
     ("SET application_name TO 'tw''o \\ é'", 0),
 ];
 
+/// Settings that such a meaning depends on.
+pub const STEERING: &[&str] = &[
+    "SET TimeZone TO 'Asia/Tokyo'",
+    "SET TimeZone TO 'America/New_York'",
+    "SET DateStyle TO German",
+    "SET DateStyle TO 'SQL, DMY'",
+    "SET IntervalStyle TO sql_standard",
+    "SET client_encoding TO LATIN1",
+    "SET standard_conforming_strings TO off",
+    "SHOW TimeZone",
+];
+
 /// What makes and uses names of statements in SQL, those among them that the protocol uses too.
 pub const MIXED: &[&str] = &[
     "PREPARE s1 AS SELECT 'by SQL'",
