@@ -239,6 +239,19 @@ async fn replies_to_programs_of_old() {
             vec![parse("s2", "SELECT 2", &[]), sync()],
             vec![query("DISCARD ALL"), bind("", "s2", &[]), execute("", 0), sync()],
         ],
+        // A Close that is skipped gives nothing back that is gone.
+        vec![
+            vec![
+                parse("s1", "SELECT 1", &[]),
+                parse("", "DEALLOCATE ALL", &[]),
+                bind("", "", &[]),
+                execute("", 0),
+                execute("nope", 0),
+                close('S', "s1"),
+                sync(),
+            ],
+            vec![bind("", "s1", &[]), execute("", 0), sync()],
+        ],
         // A name that is given anew, and what SQL finds under it.
         vec![
             vec![parse("s1", "SELECT 1", &[]), sync()],
