@@ -231,6 +231,41 @@ async fn replies_to_programs_of_old() {
             vec![query("ROLLBACK"), parse("s1", "SELECT nothing", &[]), sync()],
             vec![parse("s1", "SELECT 2", &[]), sync(), bind("", "s1", &[]), execute("", 0), sync()],
         ],
+        // Names that SQL takes away, in the same go.
+        vec![
+            vec![parse("a longer name", "SELECT 1", &[]), sync()],
+            vec![query("DEALLOCATE \"a longer name\"")],
+            vec![parse("s2", "SELECT nothing", &[]), sync(), query("DEALLOCATE s2")],
+            vec![parse("s2", "SELECT 2", &[]), sync()],
+            vec![query("DISCARD ALL"), bind("", "s2", &[]), execute("", 0), sync()],
+        ],
+        // A Close that is skipped gives nothing back that is gone.
+        vec![
+            vec![
+                parse("s1", "SELECT 1", &[]),
+                parse("", "DEALLOCATE ALL", &[]),
+                bind("", "", &[]),
+                execute("", 0),
+                execute("nope", 0),
+                close('S', "s1"),
+                sync(),
+            ],
+            vec![bind("", "s1", &[]), execute("", 0), sync()],
+        ],
+        // A name that is given anew, and what SQL finds under it.
+        vec![
+            vec![parse("s1", "SELECT 1", &[]), sync()],
+            vec![query("EXECUTE s1")],
+            vec![close('S', "s1"), sync()],
+            vec![query("EXECUTE s1")],
+            vec![parse("s1", "SELECT 2", &[]), sync()],
+            vec![query("EXECUTE s1")],
+            vec![query("DEALLOCATE s1")],
+            vec![parse("s1", "SELECT 3", &[]), sync()],
+            vec![query("DEALLOCATE s1")],
+        ],
+        // The next client finds nothing of it.
+        vec![vec![bind("", "s1", &[]), execute("", 0), sync()], vec![query("EXECUTE s1")]],
     ];
     let mut arena = Arena::open(Terms { servers: 1, statements: 200 }).await;
     for turns in programs {

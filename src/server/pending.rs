@@ -596,8 +596,28 @@ impl Pending {
             _ => None,
         });
         statements.completed(backend::command_tag(body), later);
+        if matches!(backend::command_tag(body), b"DEALLOCATE ALL" | b"DISCARD ALL") {
+            self.forget_closed();
+        }
         self.judge_syncs(true);
         self.end_copy();
+    }
+
+    /// All names were taken away. A Close behind it, should it be skipped, gives back none that was given before.
+    fn forget_closed(&mut self) {
+        let later = |request: &Request| match request {
+            Request::ParseNamed { name, .. } => name.clone(),
+            Request::ParseKnown(name) | Request::ParseProbe(name) => Some(name.clone()),
+            _ => None,
+        };
+        let later: Vec<Bytes> = self.queue.iter().filter_map(|(_, request)| later(request)).collect();
+        for (_, request) in &mut self.queue {
+            if let Request::CloseNamed { name, was } = request
+                && !later.contains(name)
+            {
+                *was = None;
+            }
+        }
     }
 
     /// CopyDone and CopyFail that no COPY took: PostgreSQL drops them without a word.

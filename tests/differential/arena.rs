@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use crate::common::postgres::try_connect;
-use crate::common::{PATIENCE, Pgweir, Postgres, Raw, patiently};
+use crate::common::{PATIENCE, Pgweir, Postgres, patiently};
 use crate::play::{Heard, directly, through_pooler};
 use crate::program::Program;
 use crate::rival::Usurper;
@@ -50,7 +50,7 @@ pub struct Arena {
     pooler: Pgweir,
     database: String,
     keeper: Client,
-    through_pooler: Raw,
+    through_pooler: Client,
     rivals: Vec<Usurper>,
     gate: watch::Sender<bool>,
     /// The tables after they were made afresh, and how many plays there were since.
@@ -75,7 +75,7 @@ impl Arena {
             .setting("log_disconnections", 0)
             .setting("max_prepared_statements", terms.statements)
             .start();
-        let through_pooler = Raw::login(pooler.port(), "weir_trust", "", &database).await;
+        let through_pooler = pooler.connect("weir_trust", &database).await;
         let (gate, open) = watch::channel(false);
         let mut rivals = Vec::new();
         for number in 0..terms.servers {
@@ -125,18 +125,14 @@ impl Arena {
         if self.plays < WORN && !program.mentions("VACUUM") && seen == self.fresh {
             return;
         }
-        self.run(FRESH).await;
+        run(&self.keeper, FRESH).await;
         if seen.get(2..) != self.fresh.get(2..) || self.plays > WORN {
-            self.run(DEFINED).await;
+            run(&self.keeper, DEFINED).await;
             // Somebody who changes tables behind the pooler's back is not among what is tried here.
-            self.through_pooler.query("ALTER TABLE w RESET (fillfactor)").await;
+            run(&self.through_pooler, "ALTER TABLE w RESET (fillfactor)").await;
         }
         self.fresh = self.look().await;
         self.plays = 0;
-    }
-
-    async fn run(&mut self, sql: &str) {
-        patiently("reset of the tables", self.keeper.batch_execute(sql)).await.unwrap();
     }
 
     /// Nothing is seen where a table is gone.
@@ -190,5 +186,16 @@ impl Arena {
             }
         }
         false
+    }
+}
+
+/// A crash of PostgreSQL is seen later.
+async fn run(client: &Client, sql: &str) {
+    let result = patiently("reset of the tables", client.batch_execute(sql)).await;
+    if let Err(error) = result
+        && !client.is_closed()
+        && error.code().is_none_or(|code| !code.code().starts_with("57P") && !code.code().starts_with("08"))
+    {
+        panic!("{sql}: {error}");
     }
 }

@@ -143,7 +143,9 @@ impl Heard {
         let way = self.way(&pgweir.answers);
         let complete = match way {
             Way::Free => return true,
-            Way::At(at) => at == self.answers.len() || self.end == End::Cut,
+            Way::At(at) => {
+                at == self.answers.len() || self.end == End::Cut || at >= way.before_outdated(&self.answers)
+            }
             Way::Lost => self.end == End::Cut && self.equal_answers(pgweir) == self.answers.len(),
         };
         self.login == pgweir.login && self.end == pgweir.end && complete

@@ -135,7 +135,12 @@ impl Author {
         let sql = if self.dice.percent(30) { self.dice.pick(sql::LISTS) } else { self.sql() };
         let sql = if !self.has_names() && sql.contains("PREPARE") { "SELECT 1" } else { sql };
         if self.has_names() && self.dice.percent(5) {
+            self.send(program::sync());
             self.send(program::query("PREPARE q1 AS SELECT 'prepared'"));
+        }
+        if sql.contains("q1") {
+            // In an open batch what SQL has made is not made again on another server.
+            self.send(program::sync());
         }
         self.send(program::query(sql));
     }
@@ -163,8 +168,9 @@ impl Author {
         };
         // What an Execute drops is known by its answer only: names used behind it in one go may still be found.
         let drops = self.has_names() && sql.contains(" ALL");
+        let is_sql = sql.contains("EXECUTE") && self.kind != Kind::Mixed;
         let depends = sql::CONTEXTUAL.iter().any(|(known, _)| *known == sql);
-        let (sql, parameters) = if drops || (depends && self.kind != Kind::Contextual) {
+        let (sql, parameters) = if drops || is_sql || (depends && self.kind != Kind::Contextual) {
             ("SELECT 'kept'", 0)
         } else {
             (sql, parameters)

@@ -87,6 +87,9 @@ impl Author {
     pub(super) fn drop_names(&mut self) {
         let sql = self.dice.pick(sql::DROPS);
         if !self.has_names() || self.dice.percent(60) {
+            if sql.contains("q1") {
+                self.send(program::sync());
+            }
             return self.send(program::query(sql));
         }
         // What an Execute drops is known by its answer only, and a single name is looked for in simple queries only.
