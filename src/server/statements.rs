@@ -399,7 +399,10 @@ impl Statements {
 
     /// SQL has dropped a statement that its client has a name for.
     pub(super) fn deallocated(&mut self, name: &Bytes) {
-        self.names.remove(name);
+        let was = self.names.remove(name);
+        if was.is_some_and(|named| named.statement.is_local()) {
+            self.local = self.local.saturating_sub(1);
+        }
         self.spelled.remove(name);
     }
 

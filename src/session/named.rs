@@ -254,7 +254,8 @@ pub(super) fn deallocate(link: &mut Link, message: &Message<'_>) -> Result<Optio
         return Ok(None);
     };
     let name = name.clone();
-    if named.statement.is_sql() || link.server.state.statements.spelled.get(&name).is_some() {
+    let has_its_name = named.statement.is_sql() || named.statement.is_local();
+    if has_its_name || link.server.state.statements.spelled.get(&name).is_some() {
         let request = Request::Deallocate(name.clone());
         return spelled::use_sql(link, &name, request).map(Some);
     }
