@@ -62,6 +62,12 @@ const POOLS: [PoolFigure; 21] = [
     }),
     (
         Counter,
+        "pgweir_pool_batch_reruns_total",
+        "Batches sent again unseen, since a statement was outdated or gone.",
+        |p| float(p.traffic.batch_reruns),
+    ),
+    (
+        Counter,
         "pgweir_pool_prepared_heals_total",
         "Named statements made afresh: what the server had no longer held, or might not.",
         |p| float(p.traffic.prepared_heals),

@@ -76,6 +76,7 @@ fn run(link: &mut Link, up: &mut Pipe, interner: &Interner, fault: &Fault) -> Re
         }
     }
     link.server.state.rerun.sent_again(kept, fault.synced);
+    link.server.pool().traffic.count(|t| &t.batch_reruns);
     Ok(())
 }
 

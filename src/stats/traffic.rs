@@ -69,6 +69,8 @@ traffic! {
     prepared_evictions,
     /// Named statements that were made afresh because what the server had no longer held, or might not.
     prepared_heals,
+    /// Batches that were sent again unseen.
+    batch_reruns,
     /// Messages about named statements that were refused for a limit of the pooler's own.
     prepared_refusals,
     /// Clients that logged in.
