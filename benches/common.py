@@ -141,7 +141,7 @@ class Daemon:
         return total / TICK
 
 
-def start_postgres(folder, binaries, port):
+def start_postgres(folder, binaries, port, **more):
     data = folder / "data"
     output(*unprivileged(
         f"{binaries}/initdb", "--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C",
@@ -149,7 +149,7 @@ def start_postgres(folder, binaries, port):
     ))
     settings = {
         "listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "max_connections": 200,
-        "shared_buffers": "128MB", "fsync": "off", "synchronous_commit": "off", "autovacuum": "off",
+        "shared_buffers": "128MB", "fsync": "off", "synchronous_commit": "off", "autovacuum": "off", **more,
     }
     options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
     return Daemon("postgres", unprivileged(f"{binaries}/postgres", "-D", data, *options), port, folder)
