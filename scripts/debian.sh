@@ -27,7 +27,7 @@ need go golang-go
 need /usr/share/gocode/src/github.com/lib/pq golang-github-lib-pq-dev
 need /usr/share/gocode/src/github.com/jackc/pgx/v4 golang-github-jackc-pgx-v4-dev
 need php php-cli
-php -m 2>/dev/null | grep -q pdo_pgsql || missing+=(php-pgsql)
+php -r 'exit(extension_loaded("pdo_pgsql") ? 0 : 1);' 2>/dev/null || missing+=(php-pgsql)
 perl -MDBD::Pg -e 1 2>/dev/null || missing+=(perl libdbd-pg-perl)
 ruby -e 'require "pg"; require "active_record"' 2>/dev/null || missing+=(ruby ruby-pg ruby-activerecord)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

@@ -427,3 +427,94 @@ async fn literals_are_read_in_the_time_zone_of_their_client() {
         assert_eq!(client.expect("1 2 D C Z").await[2].columns(), [Some(expected.to_owned())]);
     }
 }
+
+/// A server that is nobody's: the next client gets the other one of two.
+async fn occupy(scene: &Scene) -> Raw {
+    let mut other = scene.client().await;
+    other.query("BEGIN").await;
+    other
+}
+
+#[tokio::test]
+async fn sql_finds_what_the_protocol_has_made_on_any_server() {
+    let scene = Scene::set(2).await;
+    let mut client = scene.client().await;
+    client.write(&[parse("Mine 1", "SELECT a + $1::int FROM t", &[]), sync()].concat()).await;
+    client.expect("1 Z").await;
+    for turn in 0..4 {
+        let other = if turn % 2 == 0 { Some(occupy(&scene).await) } else { None };
+        assert_eq!(client.value("EXECUTE \"Mine 1\" (4)").await.as_deref(), Some("5"));
+        client.write(&unnamed("EXPLAIN EXECUTE \"Mine 1\" (4)", &[])).await;
+        client.expect("1 2 T D C Z").await;
+        drop(other);
+    }
+    let answer = client.query("PREPARE \"Mine 1\" AS SELECT 1").await;
+    assert_eq!(error_of(&answer).field('C'), "42P05");
+}
+
+#[tokio::test]
+async fn what_sql_has_made_is_there_on_any_server_for_both() {
+    let scene = Scene::set(2).await;
+    let (mut one, mut two) = (scene.client().await, scene.client().await);
+    for (client, value) in [(&mut one, 10), (&mut two, 20)] {
+        client.query(&format!("PREPARE s (int) AS SELECT a + {value} + $1 FROM t")).await;
+    }
+    for turn in 0..4 {
+        for (client, value) in [(&mut one, 10), (&mut two, 20)] {
+            let other = if turn % 2 == 0 { Some(occupy(&scene).await) } else { None };
+            let expected = Some((value + 5).to_string());
+            assert_eq!(client.value("EXECUTE s (4)").await, expected);
+            client
+                .write(&[bind("", "s", &[Some("4")]), describe('P', ""), execute("", 0), sync()].concat())
+                .await;
+            assert_eq!(client.expect("2 T D C Z").await[2].columns(), [expected]);
+            client.write(&[parse("s", "SELECT 1", &[]), sync()].concat()).await;
+            assert_eq!(
+                error_of(&client.expect("E Z").await).field('M'),
+                "prepared statement \"s\" already exists"
+            );
+            drop(other);
+        }
+    }
+    // Nothing keeps a server: both clients are served by one while the other is taken.
+    let _other = occupy(&scene).await;
+    one.query("DEALLOCATE s").await;
+    assert_eq!(error_of(&one.query("EXECUTE s (4)").await).field('C'), "26000");
+    assert_eq!(two.value("EXECUTE s (4)").await.as_deref(), Some("25"));
+    two.write(&[close('S', "s"), sync()].concat()).await;
+    two.expect("3 Z").await;
+    assert_eq!(error_of(&two.query("EXECUTE s (4)").await).field('C'), "26000");
+    two.query("PREPARE s AS SELECT 7").await;
+    assert_eq!(two.value("EXECUTE s").await.as_deref(), Some("7"));
+    two.query("DEALLOCATE ALL").await;
+    assert_eq!(error_of(&two.query("EXECUTE s").await).field('C'), "26000");
+}
+
+#[tokio::test]
+async fn deallocate_works_through_the_extended_protocol() {
+    let scene = Scene::set(1).await;
+    let mut client = prepared(&scene).await;
+    let mut other = prepared(&scene).await;
+    for name in ["", "d"] {
+        client.write(&[parse(name, "DEALLOCATE s", &[]), run(name)].concat()).await;
+        client.expect("1 2 C Z").await;
+        client.write(&run("s")).await;
+        let error = error_of(&client.expect("E Z").await).field('M');
+        assert_eq!(error, "prepared statement \"s\" does not exist");
+        client.write(&[parse("s", "SELECT a FROM t", &[]), run("s")].concat()).await;
+        client.expect("1 2 D C Z").await;
+    }
+    other.write(&run("s")).await;
+    other.expect("2 D C Z").await;
+}
+
+#[tokio::test]
+async fn lists_of_commands_keep_their_server_until_all_is_dropped() {
+    let scene = Scene::set(1).await;
+    let mut client = scene.client().await;
+    client.query("SELECT 1; PREPARE a AS SELECT 5").await;
+    assert_eq!(client.value("EXECUTE a").await.as_deref(), Some("5"));
+    client.query("DEALLOCATE a").await;
+    // The only server is free for others again.
+    assert_eq!(scene.client().await.value("SELECT 1").await.as_deref(), Some("1"));
+}

@@ -130,6 +130,13 @@ fn words(sql: &[u8]) -> impl Iterator<Item = &[u8]> {
     sql.split(|byte| !(byte.is_ascii_alphanumeric() || *byte == b'_')).filter(|word| !word.is_empty())
 }
 
+/// Whether a text may speak of prepared statements by name.
+#[must_use]
+pub fn speaks_of_statements(sql: &[u8]) -> bool {
+    const WORDS: [&[u8]; 3] = [b"execute", b"prepare", b"deallocate"];
+    words(sql).any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
+}
+
 /// Whether a text means something else tomorrow: PostgreSQL reads `'now'`, `'today'` and their like when it parses it.
 ///
 /// <https://www.postgresql.org/docs/current/datatype-datetime.html#DATATYPE-DATETIME-SPECIAL-VALUES>

@@ -1,6 +1,6 @@
 //! Prepared statements that all clients share: the same SQL and parameter types have one name on every server.
 
-use super::context::{Steering, hash, steering};
+use super::context::{Steering, hash, speaks_of_statements, steering};
 use super::usage::Usage;
 use crate::wire::split_cstr;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -52,6 +52,9 @@ pub struct Statement {
     tail: Bytes,
     /// How it changes what texts mean that come behind it.
     steering: Option<Steering>,
+    speaks_of_statements: bool,
+    /// Whether it is a PREPARE, which makes it under its client's name.
+    is_sql: bool,
     generation: AtomicU32,
     /// How it is used.
     pub usage: Usage,
@@ -142,6 +145,18 @@ impl Statement {
         self.steering
     }
 
+    /// Whether it may speak of other prepared statements by name.
+    #[must_use]
+    pub fn speaks_of_statements(&self) -> bool {
+        self.speaks_of_statements
+    }
+
+    /// Whether SQL made it: its tail is the PREPARE, and it has its client's name on servers.
+    #[must_use]
+    pub fn is_sql(&self) -> bool {
+        self.is_sql
+    }
+
     /// Whether it exists only where its client parsed it.
     #[must_use]
     pub fn is_local(&self) -> bool {
@@ -157,7 +172,7 @@ impl Statement {
 
 impl Drop for Statement {
     fn drop(&mut self) {
-        if !self.is_local() {
+        if !self.is_local() && !self.is_sql {
             lock(&self.home).forget(self);
         }
     }
@@ -298,25 +313,39 @@ impl Interner {
     /// A statement that is shared with nobody and kept nowhere.
     #[must_use]
     pub fn local(&self) -> Arc<Statement> {
-        self.make(key(0, &[]))
+        self.make(key(0, &[]), false)
+    }
+
+    /// A statement that a PREPARE makes. It is counted where a client has a name for it.
+    #[must_use]
+    pub fn of_sql(&self, prepare: &[u8]) -> Arc<Statement> {
+        self.make(key(0, prepare), true)
     }
 
     fn add(&self, table: &mut Table, key: Bytes) -> Arc<Statement> {
         // A namesake that is about to be forgotten goes first, with its copy of the text.
         table.statements.remove(&key);
-        let statement = self.make(key);
+        let statement = self.make(key, false);
         table.statements.insert(statement.key.clone(), Arc::downgrade(&statement));
         table.bytes += statement.bytes();
         statement
     }
 
-    fn make(&self, key: Bytes) -> Arc<Statement> {
+    fn make(&self, key: Bytes, is_sql: bool) -> Arc<Statement> {
         let id = self.last.fetch_add(1, Ordering::Relaxed) + 1;
-        let home = Arc::clone(&self.table);
         let tail = key.slice(CONTEXT..);
-        let steering = split_cstr(&tail).and_then(|(sql, _)| steering(sql));
-        let (generation, usage) = (AtomicU32::new(0), Usage::default());
-        Arc::new(Statement { id, key, tail, steering, generation, usage, home })
+        let sql = split_cstr(&tail).map_or(&tail[..], |(sql, _)| sql);
+        Arc::new(Statement {
+            id,
+            steering: steering(sql),
+            speaks_of_statements: speaks_of_statements(sql),
+            is_sql,
+            generation: AtomicU32::new(0),
+            usage: Usage::default(),
+            home: Arc::clone(&self.table),
+            key,
+            tail,
+        })
     }
 
     /// How many statements there are, and what they take.

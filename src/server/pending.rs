@@ -108,6 +108,19 @@ pub enum Request {
     Discard,
     /// DEALLOCATE of a client's name, as a simple query.
     Deallocate(Bytes),
+    /// PREPARE under a client's name, as a simple query.
+    Prepare {
+        /// The client's name.
+        name: Bytes,
+        /// The statement, which any server can make by the same text.
+        statement: Arc<Statement>,
+    },
+    /// Execute of a DEALLOCATE of a client's name.
+    ExecuteDeallocate(Bytes),
+    /// A statement made under its client's spelling, by its PREPARE.
+    Spell(Bytes),
+    /// The same by a Parse.
+    SpellParse(Bytes),
     /// A Query of pgweir's own that may fail.
     Tolerated,
     /// FunctionCall.
@@ -125,7 +138,15 @@ impl Request {
     }
 
     fn is_query(&self) -> bool {
-        matches!(self, Self::Query | Self::Discard | Self::Deallocate(_) | Self::Tolerated)
+        matches!(
+            self,
+            Self::Query
+                | Self::Discard
+                | Self::Deallocate(_)
+                | Self::Prepare { .. }
+                | Self::Spell(_)
+                | Self::Tolerated
+        )
     }
 
     /// The client's name that means something else, should this succeed.
@@ -133,7 +154,8 @@ impl Request {
         match self {
             Self::ParseNamed { name, .. } => name.as_ref(),
             Self::ParseKnown(name) | Self::ParseProbe(name) | Self::CloseNamed { name, .. } => Some(name),
-            Self::ParseRefused { name, .. } | Self::Deallocate(name) => Some(name),
+            Self::ParseRefused { name, .. } | Self::Prepare { name, .. } => Some(name),
+            Self::Deallocate(name) | Self::ExecuteDeallocate(name) => Some(name),
             _ => None,
         }
     }
@@ -342,6 +364,12 @@ impl Pending {
             })
     }
 
+    /// Whether it depends on answers that are still to come what any of the client's names stands for.
+    #[must_use]
+    pub fn decides_on_names(&self) -> bool {
+        self.naming > 0
+    }
+
     /// Whether it depends on answers that are still to come what the client's unnamed statement is.
     #[must_use]
     pub fn leaves_unnamed_open(&self) -> bool {
@@ -463,6 +491,7 @@ impl Pending {
                 | Request::ParseProbe(_)
                 | Request::ParseForeign
                 | Request::ParseHere
+                | Request::SpellParse(_)
                 | Request::ParseRefused { .. }
                 | Request::ParseUnnamed(_),
             )
@@ -472,7 +501,7 @@ impl Pending {
                 Request::CloseNamed { .. } | Request::Evict(_) | Request::CloseUnnamed | Request::Close,
             )
             | (b'n' | b'T', Request::Describe)
-            | (b'I' | b's', Request::Execute) => self.finish(statements),
+            | (b'I' | b's', Request::Execute | Request::ExecuteDeallocate(_)) => self.finish(statements),
             (b'n' | b'T', Request::DescribeNamed { name, .. } | Request::DescribePortal(name)) => {
                 statements.described(*origin, name, if tag == b'n' { Shape::NONE } else { Shape::of(body) });
                 self.finish(statements);
@@ -486,15 +515,25 @@ impl Pending {
                 self.completed(body, statements);
                 self.finish(statements);
             }
-            (b'C', Request::Deallocate(name)) => {
-                statements.names.remove(name);
+            (b'C', Request::Deallocate(name)) => statements.deallocated(name),
+            (b'C', Request::ExecuteDeallocate(name)) => {
+                statements.deallocated(name);
+                self.finish(statements);
             }
-            (b'C', Request::Query | Request::Discard) => self.completed(body, statements),
+            (b'C', Request::Prepare { name, statement }) => statements.prepared(name, statement),
+            (b'C', Request::Discard) => {
+                if backend::command_tag(body) == b"DEALLOCATE" {
+                    statements.deallocated_local();
+                }
+                self.completed(body, statements);
+            }
+            (b'C', Request::Query) => self.completed(body, statements),
             // An outdated statement still tells its parameters, and then fails.
             (b't', Request::DescribeNamed { .. }) if *origin == Origin::Client => {
                 return Ok(Delivery::ClientLater);
             }
-            (b'C', Request::Tolerated) | (b't', Request::Describe | Request::DescribeNamed { .. }) => {}
+            (b'C', Request::Tolerated | Request::Spell(_))
+            | (b't', Request::Describe | Request::DescribeNamed { .. }) => {}
             (b'G', Request::Execute | Request::Query | Request::Discard) => self.begin_copy(),
             (b'E', _) => return Ok(self.failed(Fields(body), statements)),
             (b'D' | b'H' | b'W' | b'c' | b'd', Request::Execute) | (b'V', Request::FunctionCall) => {}
@@ -602,7 +641,11 @@ impl Pending {
         // client's.
         let delivery = match (origin, request) {
             // The client hears of it when it uses the statement.
-            (_, Request::Tolerated) | (Origin::Pooler, Request::ParseUnnamed(_)) => Delivery::Tolerated,
+            (_, Request::Tolerated | Request::Spell(_)) | (Origin::Pooler, Request::ParseUnnamed(_)) => {
+                Delivery::Tolerated
+            }
+            // The Sync behind it is pgweir's own, unless its client's batch was open.
+            (_, Request::SpellParse(_)) if self.ends_with_own_sync() => Delivery::Tolerated,
             (Origin::Pooler, request) if request.ends_batch() => Delivery::Pooler,
             (_, Request::Refused(report)) if code == Some(sqlstate::UNDEFINED_STATEMENT) => {
                 Delivery::Report(report.clone())
@@ -613,6 +656,7 @@ impl Pending {
             _ => Delivery::Client,
         };
         if request.ends_batch() {
+            statements.failed(*origin, request);
             return delivery;
         }
         statements.failed(*origin, request);
@@ -625,6 +669,12 @@ impl Pending {
         }
         self.skip_to_sync(statements);
         delivery
+    }
+
+    /// Whether the Sync that ends the batch being answered is pgweir's.
+    fn ends_with_own_sync(&self) -> bool {
+        let sync = self.queue.iter().find(|(_, request)| *request == Request::Sync);
+        sync.is_some_and(|(origin, _)| *origin == Origin::Pooler)
     }
 
     fn skip_to_sync(&mut self, statements: &mut Statements) {

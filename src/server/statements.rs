@@ -9,6 +9,7 @@ use super::interner::Statement;
 use super::names::Names;
 use super::pending::{Origin, Request};
 use super::shape::Shape;
+use super::spelled::Spelled;
 use super::usage::Counted;
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
@@ -122,6 +123,8 @@ pub struct Statements {
     held: HashMap<u64, Held>,
     /// Those that are to stay, by the batch that used them last, as far as it was looked at since.
     order: BTreeSet<(u64, u64)>,
+    /// Statements under the names that their client gave them.
+    pub spelled: Spelled,
     /// What clients have made of the session, as far as the server does not report it.
     pub context: PlanContext,
     /// Whether the server's unnamed statement is its client's: not so while the client's is one that is shared, which has
@@ -163,6 +166,7 @@ impl Statements {
     /// All named ones were dropped by pgweir.
     pub fn clear_named(&mut self) {
         self.held.clear();
+        self.spelled.clear();
         self.order.clear();
         self.local = 0;
     }
@@ -336,10 +340,15 @@ impl Statements {
                 self.unlist(id);
                 self.held.remove(&id);
             }
+            Request::CloseNamed { name, was: Some(named) } if named.statement.is_sql() => {
+                self.spelled.remove(&name);
+            }
             // A simple query replaces the unnamed statement by none.
             Request::CloseUnnamed
             | Request::Query
             | Request::Discard
+            | Request::Prepare { .. }
+            | Request::Spell(_)
             | Request::Deallocate(_)
             | Request::Tolerated => {
                 self.unnamed = Unnamed::Absent;
@@ -361,8 +370,28 @@ impl Statements {
         }
     }
 
+    /// SQL has made a statement.
+    pub(super) fn prepared(&mut self, name: &Bytes, statement: &Arc<Statement>) {
+        self.names.insert(name.clone(), Arc::clone(statement).into());
+        self.spelled.insert(name.clone());
+    }
+
+    /// SQL has dropped a statement that its client has a name for.
+    pub(super) fn deallocated(&mut self, name: &Bytes) {
+        self.names.remove(name);
+        self.spelled.remove(name);
+    }
+
+    /// SQL has dropped a statement that only SQL knew of.
+    pub(super) fn deallocated_local(&mut self) {
+        self.local = self.local.saturating_sub(1);
+    }
+
     /// A request failed. A Parse drops the unnamed statement before it looks at the text.
     pub(super) fn failed(&mut self, origin: Origin, request: &Request) {
+        if let Request::Spell(name) | Request::SpellParse(name) = request {
+            self.spelled.remove(name);
+        }
         if matches!(request, Request::ParseUnnamed(_)) {
             self.unnamed = Unnamed::Absent;
             if origin == Origin::Client {
@@ -391,6 +420,7 @@ impl Statements {
             Request::ParseKnown(name) | Request::ParseProbe(name) => {
                 self.names.remove(&name);
             }
+            Request::SpellParse(name) => self.spelled.remove(&name),
             Request::CloseNamed { name, was: Some(named) } => {
                 self.names.insert(name, named);
             }
@@ -404,14 +434,17 @@ impl Statements {
     pub(super) fn completed<'a>(&mut self, tag: &[u8], later: impl Iterator<Item = &'a Bytes>) {
         match tag {
             b"PREPARE" => self.local += 1,
-            b"DEALLOCATE" => self.local = self.local.saturating_sub(1),
             b"DEALLOCATE ALL" | b"DISCARD ALL" => {
                 let later: std::collections::HashSet<_> = later.collect();
                 self.names.retain(|name| name.is_empty() || later.contains(name));
                 self.held.retain(|_, held| matches!(held.hold, Hold::Coming { .. }));
                 self.order.retain(|(_, id)| self.held.contains_key(id));
+                self.spelled.clear();
                 self.local = 0;
                 self.local_ddl += 1;
+                if tag == b"DISCARD ALL" {
+                    self.context = PlanContext::default();
+                }
             }
             tag => {
                 let reach = reach(tag);
@@ -578,7 +611,7 @@ mod tests {
         let mut statements = Statements::default();
         statements.completed(b"PREPARE", std::iter::empty());
         assert!(statements.keep_their_server());
-        statements.completed(b"DEALLOCATE", std::iter::empty());
+        statements.deallocated_local();
         assert!(!statements.keep_their_server());
     }
 

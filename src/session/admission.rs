@@ -44,7 +44,7 @@ pub(super) fn admit(
     })
 }
 
-fn check_client(names: &Names, wanted: usize, limits: &StatementLimits) -> Result<(), Limit> {
+pub(super) fn check_client(names: &Names, wanted: usize, limits: &StatementLimits) -> Result<(), Limit> {
     let bytes = names.bytes();
     if let Some(limit) = limits.client_count.filter(|limit| names.len() >= *limit) {
         return Err(Limit::ClientCount { limit });

@@ -2,6 +2,7 @@
 
 use super::admission::Limit;
 use super::client::ClientHandle;
+use super::spelled;
 use crate::config::StatementLimits;
 use crate::net::Pipe;
 use crate::pool::{ServerCheckout, ServerPool};
@@ -24,6 +25,8 @@ pub(super) struct Link {
     pub(super) rest: Rest,
     /// Whether the client has said goodbye.
     pub(super) farewell: Farewell,
+    /// The name in the unnamed statement, where that is a DEALLOCATE.
+    pub(super) unnamed_deallocates: Option<Vec<u8>>,
     /// How the unnamed statement changes what later texts mean.
     pub(super) unnamed_steering: Option<Steering>,
     /// How named statements are treated.
@@ -109,6 +112,7 @@ impl Link {
             // As the simple query that it is, it leaves no unnamed statement.
             state.statements.unnamed = Unnamed::Absent;
         }
+        up.insert(|out| spelled::clear(state, client.record.id, out))?;
         // An unnamed statement that is shared has nothing to do with the server's.
         let is_shared = names.contains_key(b"");
         state.statements.unnamed_is_clients = !is_shared;
@@ -137,6 +141,7 @@ impl Link {
             server,
             tracking,
             refusal: None,
+            unnamed_deallocates: None,
             unnamed_steering: None,
             request: None,
             transaction: None,

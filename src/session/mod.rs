@@ -15,6 +15,7 @@ mod named;
 mod overview;
 mod relay;
 mod run;
+mod spelled;
 mod timer;
 mod unnamed;
 mod upstream;

@@ -8,6 +8,7 @@
 
 use super::admission;
 use super::link::{Link, Tracking};
+use super::spelled;
 use super::upstream::Message;
 use crate::server::{Bound, Interner, NOBODY, Origin, PREFIX, PROBE, Presence, Request, Statement, steering};
 use crate::wire::backend::Status;
@@ -134,6 +135,10 @@ pub(super) fn bind(
     let Some(statement) = known_here(link, interner, name) else {
         return hide(link, name, |out, name| put_bind_head(out, message, portal, replaces, name), replaces);
     };
+    if statement.is_sql() {
+        return spelled::use_sql(link, name, Request::Bind).map(Some);
+    }
+    spelled::prepare_for_use(link, &statement, &mut bytes)?;
     ensure_for_use(link, limit, &mut bytes, &statement)?;
     statement.usage.bound();
     link.steer(statement.steering(), statement.tail(), message.body);
@@ -157,6 +162,9 @@ pub(super) fn describe(
     let Some(statement) = known_here(link, interner, name) else {
         return hide(link, name, put_describe, replaces);
     };
+    if statement.is_sql() {
+        return spelled::use_sql(link, name, Request::Describe).map(Some);
+    }
     ensure_for_use(link, limit, &mut bytes, &statement)?;
     put_describe(&mut bytes, &server_name(&statement))?;
     let request = Request::DescribeNamed { name: Bytes::copy_from_slice(name), id: statement.id() };
@@ -189,7 +197,8 @@ fn known(link: &Link, name: &[u8]) -> Option<Arc<Statement>> {
 /// What a name of the client's stands for, where it is now: in the context of this moment.
 fn known_here(link: &mut Link, interner: &Interner, name: &[u8]) -> Option<Arc<Statement>> {
     let (statement, context) = (known(link, name)?, link.context());
-    if statement.context() == context || statement.is_local() || statement.is_private() {
+    if statement.context() == context || statement.is_local() || statement.is_sql() || statement.is_private()
+    {
         return Some(statement);
     }
     // Over the limit on memory it is shared with those for whom it may mean something else: PostgreSQL notices most of that.
@@ -221,9 +230,10 @@ fn hide(
 pub(super) fn close(link: &mut Link, message: &Message<'_>, name: &[u8]) -> Result<Rewritten, TooLong> {
     let mut bytes = BytesMut::new();
     let was = link.server.state.statements.names.remove(name);
-    match was.as_ref().filter(|named| named.statement.is_local()) {
-        Some(named) => put_close(&mut bytes, &server_name(&named.statement))?,
-        None => put_close(&mut bytes, NOBODY)?,
+    match was.as_ref().map(|named| &named.statement) {
+        Some(statement) if statement.is_local() => put_close(&mut bytes, &server_name(statement))?,
+        Some(statement) if statement.is_sql() => put_close(&mut bytes, name)?,
+        _ => put_close(&mut bytes, NOBODY)?,
     }
     link.server.state.sent(Origin::Client, Request::CloseNamed { name: Bytes::copy_from_slice(name), was });
     Ok(Rewritten { bytes, replaces: HEADER + message.body.len() })
@@ -232,11 +242,14 @@ pub(super) fn close(link: &mut Link, message: &Message<'_>, name: &[u8]) -> Resu
 /// DEALLOCATE of a name that was given by Parse: what the server drops is a stand-in.
 pub(super) fn deallocate(link: &mut Link, message: &Message<'_>) -> Result<Option<Rewritten>, TooLong> {
     let Some(name) = deallocated_name(message) else { return Ok(None) };
-    let Some(name) =
-        link.server.state.statements.names.get_key_value(&name[..]).map(|(name, _)| name.clone())
-    else {
+    let Some((name, named)) = link.server.state.statements.names.get_key_value(&name[..]) else {
         return Ok(None);
     };
+    let name = name.clone();
+    if named.statement.is_sql() {
+        let request = Request::Deallocate(name.clone());
+        return spelled::use_sql(link, &name, request).map(Some);
+    }
     let mut bytes = BytesMut::new();
     frontend::put_query(&mut bytes, &format!("PREPARE {GONE} AS SELECT"))?;
     link.server.state.sent(Origin::Pooler, Request::Tolerated);
@@ -264,11 +277,15 @@ fn begins_with(body: &[u8], word: &[u8]) -> bool {
 
 /// The name in a query that is nothing but `DEALLOCATE name`; `ALL` is no name.
 pub(super) fn deallocated_name(message: &Message<'_>) -> Option<Vec<u8>> {
-    if !message.is_whole() || !begins_with(message.body, b"DEALLOCATE") {
+    if message.is_whole() { deallocated_in(message.body) } else { None }
+}
+
+/// The name in a text that is nothing but `DEALLOCATE name`.
+pub(super) fn deallocated_in(sql: &[u8]) -> Option<Vec<u8>> {
+    if !begins_with(sql, b"DEALLOCATE") {
         return None;
     }
-    let text =
-        std::str::from_utf8(message.body).ok()?.trim_end_matches('\0').trim().trim_end_matches(';').trim();
+    let text = std::str::from_utf8(sql).ok()?.trim_end_matches('\0').trim().trim_end_matches(';').trim();
     let (_, mut name) = text.split_once(|c: char| c.is_ascii_whitespace())?;
     if let Some((word, rest)) = name.trim_start().split_once(|c: char| c.is_ascii_whitespace())
         && word.eq_ignore_ascii_case("PREPARE")
@@ -368,7 +385,7 @@ fn server_name(statement: &Statement) -> BytesMut {
     name
 }
 
-fn put_close(out: &mut BytesMut, name: &[u8]) -> Result<(), TooLong> {
+pub(super) fn put_close(out: &mut BytesMut, name: &[u8]) -> Result<(), TooLong> {
     put_message(out, b'C', |out| put_target(out, name))
 }
 
@@ -382,7 +399,7 @@ fn put_target(out: &mut BytesMut, name: &[u8]) {
     out.put_u8(0);
 }
 
-fn put_parse(out: &mut BytesMut, name: &[u8], tail: &[u8]) -> Result<(), TooLong> {
+pub(super) fn put_parse(out: &mut BytesMut, name: &[u8], tail: &[u8]) -> Result<(), TooLong> {
     put_message(out, b'P', |out| {
         out.put_slice(name);
         out.put_u8(0);

@@ -5,9 +5,10 @@ use super::admission::{self, Limit};
 use super::departure::{self, Departure};
 use super::link::{Farewell, Link, Rest, Tracking};
 use super::named::{self, Rewritten};
+use super::spelled;
 use super::unnamed;
 use crate::net::{BLOCK, Pipe};
-use crate::server::{Interner, Origin, Request, is_kept, steering};
+use crate::server::{Bound, Interner, Origin, Request, is_kept, steering};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{Target, bind_statement, parse_name, target};
 use crate::wire::{HEADER, Piece, TooLong, split_cstr};
@@ -142,23 +143,48 @@ pub(super) fn judge(
     if message.is_too_long() {
         return Err(departure::violation("invalid message length"));
     }
-    if let Some(rewritten) = judge_named(link, interner, message)? {
-        return Ok(Verdict::Rewrite(rewritten));
+    // What the server skips leaves no trace, so it may as well have the client's names.
+    let is_tracked = link.tracking != Tracking::Off && !link.server.state.pending.is_skipping();
+    if !is_tracked {
+        return judge_alone(link, interner, message);
     }
+    let mut front = spelled::prepare_mentioned(link, message).map_err(violation)?;
+    if let Some(rewritten) = judge_named(link, interner, message)? {
+        front.unsplit(rewritten.bytes);
+        return Ok(Verdict::Rewrite(Rewritten { bytes: front, replaces: rewritten.replaces }));
+    }
+    let verdict = judge_alone(link, interner, message)?;
+    if front.is_empty() {
+        return Ok(verdict);
+    }
+    Ok(match verdict {
+        Verdict::Pass(request) => {
+            link.server.state.sent(Origin::Client, request);
+            Verdict::Rewrite(Rewritten { bytes: front, replaces: 0 })
+        }
+        verdict => verdict,
+    })
+}
+
+/// Judges a message that goes out as it is.
+fn judge_alone(link: &mut Link, interner: &Interner, message: &Message<'_>) -> Result<Verdict, Departure> {
     let request = match message.tag {
-        b'Q' => named::query(link, message.body),
+        b'Q' => {
+            let prepare = spelled::prepare(link, interner, message);
+            prepare.unwrap_or_else(|| named::query(link, message.body))
+        }
         b'P' if is_unnamed(message) => parse_unnamed(link, message),
         b'P' if link.tracking == Tracking::Off => Request::ParseForeign,
         b'P' => Request::ParseHere,
         b'B' => {
-            link.steer(link.unnamed_steering.filter(|_| is_unnamed(message)), message.body, &[]);
+            bind_unnamed(link, message);
             Request::Bind
         }
         b'D' => match target(message.body) {
             Some(Target::Portal(portal)) => named::describe_portal(link, portal),
             _ => Request::Describe,
         },
-        b'E' => Request::Execute,
+        b'E' => spelled::execute(link, parse_name(message.body).unwrap_or_default()),
         b'C' if is_unnamed(message) => {
             link.server.state.statements.unnamed_in_batch |= !link.server.state.pending.is_skipping();
             Request::CloseUnnamed
@@ -184,8 +210,22 @@ fn parse_unnamed(link: &mut Link, message: &Message<'_>) -> Request {
         let sql = message.body.get(1..).unwrap_or_default();
         link.unnamed_steering = steering(split_cstr(sql).map_or(sql, |(sql, _)| sql));
         link.steer(link.unnamed_steering, sql, &[]);
+        link.unnamed_deallocates = named::deallocated_in(split_cstr(sql).map_or(sql, |(sql, _)| sql));
     }
     Request::ParseUnnamed(copy_if_small(message))
+}
+
+/// Bind of a statement that is the client's alone.
+fn bind_unnamed(link: &mut Link, message: &Message<'_>) {
+    if !is_unnamed(message) {
+        return;
+    }
+    link.steer(link.unnamed_steering, message.body, &[]);
+    if link.unnamed_deallocates.is_some() {
+        let portal = parse_name(message.body).unwrap_or_default();
+        let bound = Bound { portal: Bytes::copy_from_slice(portal), name: Bytes::new() };
+        link.server.state.statements.bound = Some(bound);
+    }
 }
 
 /// Whether a message is about a name of which only answers that are still to come tell what it stands for: one that an
@@ -197,6 +237,9 @@ fn must_wait(link: &Link, interner: &Interner, message: &Message<'_>) -> bool {
     }
     if matches!(message.tag, b'B' | b'D') && is_unnamed(message) {
         return unnamed::must_wait(link);
+    }
+    if spelled::must_wait(link, message) {
+        return true;
     }
     let name = match message.tag {
         b'Q' => named::deallocated_name(message).map(Cow::Owned),
@@ -236,10 +279,6 @@ fn judge_named(
     message: &Message<'_>,
 ) -> Result<Option<Rewritten>, Departure> {
     let Tracking::Shared { limit, unnamed } = link.tracking else { return Ok(None) };
-    // What the server skips leaves no trace, so it may as well have the client's names.
-    if link.server.state.pending.is_skipping() {
-        return Ok(None);
-    }
     let rewritten = match (message.tag, statement_name(message)) {
         (b'P', Some(name)) => Some(named::parse(link, interner, limit, message, name)),
         (b'B', Some(name)) => named::bind(link, interner, limit, message, name).transpose(),

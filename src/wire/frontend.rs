@@ -17,6 +17,15 @@ pub fn put_query(out: &mut BytesMut, sql: &str) -> Result<(), TooLong> {
     put_message(out, b'Q', |out| put_cstr(out, sql.as_bytes()))
 }
 
+/// Writes a Query of which the text is bytes in some encoding.
+///
+/// # Errors
+///
+/// [`TooLong`] when the text is.
+pub fn put_query_bytes(out: &mut BytesMut, sql: &[u8]) -> Result<(), TooLong> {
+    put_message(out, b'Q', |out| put_cstr(out, sql))
+}
+
 /// Writes a PasswordMessage, SASLInitialResponse or SASLResponse: they share a tag, and the body tells them apart.
 ///
 /// # Errors

@@ -89,6 +89,7 @@ PROGRAMS = {
     "django": python("django_driver"),
     "node-postgres": node("node_postgres"),
     "postgres.js": node("postgres_js"),
+    "drizzle": node("drizzle"),
     "pgjdbc": Program(
         ["java", "-cp", PGJDBC, "java/Pgjdbc.java"], "Java", {"java": "command -v javac", "pgjdbc": f"test -e {PGJDBC}"}
     ),
@@ -98,7 +99,11 @@ PROGRAMS = {
     "diesel": rust("diesel"),
     "pgx": go("pgx", "pgx"),
     "lib/pq": go("pq", "lib/pq"),
-    "pdo": Program(["php", "php/pdo.php"], "PHP", {"php": "command -v php", "pdo_pgsql": "php -m | grep -q pdo_pgsql"}),
+    "pdo": Program(
+        ["php", "php/pdo.php"],
+        "PHP",
+        {"php": "command -v php", "pdo_pgsql": "php -r 'exit(extension_loaded(\"pdo_pgsql\") ? 0 : 1);'"},
+    ),
     "dbd-pg": Program(["perl", "perl/dbd_pg.pl"], "Perl", {"perl": "command -v perl", "DBD::Pg": "perl -MDBD::Pg -e 1"}),
     "ruby-pg": Program(["ruby", "ruby/ruby_pg.rb"], "Ruby", {"ruby": "command -v ruby", "pg": "ruby -e 'require %(pg)'"}),
     "psql": Program([sys.executable, "python/psql.py"], is_driver=False),

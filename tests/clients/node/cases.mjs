@@ -41,41 +41,51 @@ async function outcome(name, run) {
 
 // One statement over many transactions. Two holders take both servers, and one leaves: that server is left.
 export async function prepared(connect) {
-  const [own, ...holders] = await Promise.all([connect(), connect(), connect()]);
-  for (let turn = 0; turn < 20; turn += 1) {
-    const held = [];
-    for (const holder of holders) {
-      await holder.begin();
-      held.push({ holder, server: (await holder.row('SELECT pg_backend_pid()'))[0] });
-    }
-    held.sort((one, other) => (turn % 2 ? one.server - other.server : other.server - one.server));
-    await held[0].holder.commit();
-    await own.begin();
-    assert.deepEqual(await own.row(DOUBLED, turn), [turn * 2, held[0].server]);
-    await own.commit();
-    await held[1].holder.commit();
+  const clients = await Promise.all([connect(), connect(), connect()]);
+  try {
+    for (let turn = 0; turn < 20; turn += 1) await runWhereOneLeaves(turn, ...clients);
+  } finally {
+    await Promise.all(clients.map((client) => client.end()));
   }
-  await Promise.all([own, ...holders].map((client) => client.end()));
+}
+
+async function runWhereOneLeaves(turn, own, ...holders) {
+  const held = [];
+  for (const holder of holders) {
+    await holder.begin();
+    held.push({ holder, server: (await holder.row('SELECT pg_backend_pid()'))[0] });
+  }
+  held.sort((one, other) => (turn % 2 ? one.server - other.server : other.server - one.server));
+  await held[0].holder.commit();
+  await own.begin();
+  assert.deepEqual(await own.row(DOUBLED, turn), [turn * 2, held[0].server]);
+  await own.commit();
+  await held[1].holder.commit();
 }
 
 // More clients than servers at the same time: the same statement names, different SQL, each answer with a tag.
 export async function rivals(connect) {
   const servers = new Set();
   const clients = await Promise.all(Array.from({ length: RIVALS }, connect));
-  await Promise.all(clients.map(async (client, number) => {
+  await Promise.all(clients.map((client, number) => play(client, number, servers)));
+  assert.ok(servers.size <= POOL_SIZE, `${servers.size} servers`);
+}
+
+async function play(client, number, servers) {
+  try {
     for (let turn = 0; turn < TURNS; turn += 1) {
       await client.begin();
-      const sql = `SELECT 'client ${number}', $1::int + ${number}, pg_backend_pid()`;
-      const [whose, sum, server] = await client.row(sql, turn);
+      const [whose, sum, server] = await client.row(`SELECT 'client ${number}', $1::int + ${number}, pg_backend_pid()`, turn);
       const doubled = await client.row(DOUBLED, turn);
       await client.commit();
       assert.deepEqual([whose, sum], [`client ${number}`, turn + number]);
       assert.deepEqual(doubled, [turn * 2, server]);
       servers.add(server);
     }
-  }));
-  assert.ok(servers.size <= POOL_SIZE, `${servers.size} servers`);
-  await Promise.all(clients.map((client) => client.end()));
+  } finally {
+    // Who fails must not hold a server that others wait for.
+    await client.end();
+  }
 }
 
 // Waits until the server itself says that the query runs.

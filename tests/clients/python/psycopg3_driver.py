@@ -1,5 +1,6 @@
 """psycopg 3 with its default settings: it prepares a statement at its fifth use."""
 
+import contextlib
 import datetime
 import decimal
 import threading
@@ -187,12 +188,17 @@ def pipeline():
     with connect(autocommit=True) as connection:
         with connection.pipeline() as pipe:
             good = connection.execute("SELECT 1")
-            bad = connection.execute("SELECT 1/%s", (0,))
-            skipped = connection.execute("SELECT 3")
-            expect_error(errors.DivisionByZero, pipe.sync)
-            expect_error(errors.DivisionByZero, bad.fetchone) if bad.description else None
+
+            def wrong():
+                connection.execute("SELECT 1/%s", (0,))
+                connection.execute("SELECT 3")
+                pipe.sync()
+
+            expect_error(errors.DivisionByZero, wrong)
+            # The server does not wait for the sync to tell of an error: it may be that none was sent yet.
+            with contextlib.suppress(errors.PipelineAborted):
+                pipe.sync()
             assert good.fetchone() == (1,)
-            expect_error(psycopg.Error, skipped.fetchone)
             assert connection.execute("SELECT 4").fetchone() == (4,)
         assert connection.execute("SELECT 5").fetchone() == (5,)
 
