@@ -132,13 +132,21 @@ class Daemon:
         return user / TICK, system / TICK
 
     def cpu_of_all(self):
-        """Seconds of processor time so far, its children's included, those that have ended too."""
+        """Seconds of processor time so far, its children's included, those that have ended too. It waits until they rest:
+        one that ends meanwhile is neither here nor there."""
+        before, now = None, self.cpu_at_once()
+        while before != now:
+            time.sleep(0.3)
+            before, now = now, self.cpu_at_once()
+        return now / TICK
+
+    def cpu_at_once(self):
         total = sum(stat(self.process.pid)[1])
         for entry in glob.glob("/proc/[0-9]*"):
             with contextlib.suppress(FileNotFoundError, ProcessLookupError):
                 parent, ticks = stat(os.path.basename(entry))
                 total += sum(ticks) if parent == self.process.pid else 0
-        return total / TICK
+        return total
 
 
 def start_postgres(folder, binaries, port, **more):
