@@ -6,7 +6,7 @@ export PGWEIR_CACHE := $(abspath $(CACHE))
 # The majors that the core tests run on, beside the one that all tests run on.
 MAJORS ?= 14 15 16 17 18
 
-.PHONY: help setup build check fmt test test-cargo test-majors test-clients drivers demo bench fuzz clean
+.PHONY: help setup build check fmt test test-cargo test-majors test-clients drivers demo bench bench-parses fuzz clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -47,7 +47,10 @@ demo: build ## A PostgreSQL, a pooler, and a taste of both
 	CARGO="$(CARGO)" scripts/demo.sh $(DEMO)
 
 bench: build ## Compare with PgBouncer
-	benches/run
+	PGBOUNCER="$${PGBOUNCER:-$$(scripts/pgbouncer.sh)}" benches/run
+
+bench-parses: build ## Count what PostgreSQL parses and plans, beside PgBouncer
+	PGBOUNCER="$${PGBOUNCER:-$$(scripts/pgbouncer.sh)}" benches/parses
 
 fuzz: ## Fuzz each parser shortly (needs cargo-fuzz and a nightly toolchain)
 	@for target in $$($(CARGO) +nightly fuzz list); do \

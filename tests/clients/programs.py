@@ -36,6 +36,8 @@ class Program:
     build: list = None
     # Whether it is a driver, which answers for all `CASES`, or a tool with cases of its own.
     is_driver: bool = True
+    # Seconds after which it is taken to hang.
+    time: int = 120
 
 
 def python(file, *arguments):
@@ -106,6 +108,8 @@ PROGRAMS = {
     "ruby-pg": Program(["ruby", "ruby/ruby_pg.rb"], "Ruby", {"ruby": "command -v ruby", "pg": "ruby -e 'require %(pg)'"}),
     "psql": Program([sys.executable, "python/psql.py"], is_driver=False),
     "pgbench": Program([sys.executable, "python/pgbench.py"], is_driver=False),
+    # Longer where DDL_SECONDS asks for it.
+    "ddl": Program([sys.executable, "python/ddl.py"], is_driver=False, time=600),
     # The last one: it says SET client_min_messages, which stays on the servers and would keep notices from others.
     "active-record": Program(
         ["ruby", "ruby/active_record.rb"],

@@ -24,10 +24,9 @@ import time
 from dataclasses import dataclass, field
 
 from programs import BUILT, CASES, HERE, PROGRAMS
-from servers import POOL_SIZE, Pooler, Postgres
+from servers import POOL_SIZE, WIDE_POOL_SIZE, Pooler, Postgres
 from table import RESULTS, check_readme, markdown, write_readme
 
-PROGRAM_TIME = 120
 BUILD_TIME = 1200
 LINE = re.compile(r"(ok|not ok|skip) ([^:]+)(?:: (.*))?")
 
@@ -125,11 +124,12 @@ def run_program(name, program, postgres, server):
         "PGDATABASE": "weir",
         "DIRECT_PORT": str(postgres.port),
         "POOL_SIZE": str(POOL_SIZE),
+        "WIDE_POOL_SIZE": str(WIDE_POOL_SIZE),
     }
     started = time.monotonic()
     process = subprocess.Popen(program.command, cwd=HERE, env=environment, stdout=subprocess.PIPE, text=True)
     try:
-        output, _ = process.communicate(timeout=PROGRAM_TIME)
+        output, _ = process.communicate(timeout=program.time)
     except subprocess.TimeoutExpired:
         process.kill()
         output, _ = process.communicate()

@@ -13,6 +13,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PATIENCE = 30
 # Fewer than the connections that any driver opens in its case `rivals`.
 POOL_SIZE = 2
+# Those of a second database, `wide`, for loads.
+WIDE_POOL_SIZE = 10
 
 
 class Server:
@@ -109,7 +111,7 @@ class Postgres(Server):
 
 
 class Pooler(Server):
-    """The pooler: two servers, many clients. `PGWEIR_CLIENTS_SETTINGS` holds more lines for its configuration."""
+    """The pooler: few servers, many clients. `PGWEIR_CLIENTS_SETTINGS` holds more lines for its configuration."""
 
     def __init__(self, folder, server_port):
         program = os.environ.get("PGWEIR_BIN", str(ROOT / "target/release/pgweir"))
@@ -121,6 +123,7 @@ class Pooler(Server):
         config.write_text(
             f"""[databases]
 weir = host=127.0.0.1 port={server_port} dbname=weir
+wide = host=127.0.0.1 port={server_port} dbname=weir pool_size={WIDE_POOL_SIZE}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}
