@@ -9,7 +9,7 @@ use crate::session::Overview;
 type PoolFigure = (Kind, &'static str, &'static str, fn(&PoolSnapshot) -> f64);
 
 /// Families with a sample for each pool.
-const POOLS: [PoolFigure; 21] = [
+const POOLS: [PoolFigure; 22] = [
     (Gauge, "pgweir_pool_size_limit", "Servers that the pool may have; 0 is no limit.", |p| limit(p.size)),
     (Gauge, "pgweir_pool_oldest_wait_seconds", "How long the oldest waiting client has waited.", |p| {
         p.oldest_wait.as_secs_f64()
