@@ -92,7 +92,10 @@ fn is_made_afresh(postgresql: &Message, pgweir: &Message) -> bool {
     let code = |message: &Message| if message.tag == b'E' { message.field('C') } else { String::new() };
     let is_refused = matches!(code(pgweir).as_str(), "42P01" | "42703" | "42601" | "42804");
     let is_late = postgresql.tag == b't' || matches!(code(postgresql).as_str(), "08P01" | "22P02");
-    is_late && (is_refused || pgweir.tag == b't')
+    let is_of_another_type = code(postgresql) == "22P02" && code(pgweir) == "22P02";
+    // In a transaction block it cannot be made afresh unseen.
+    let is_too_late = code(pgweir) == "0A000" && is_outdated(pgweir);
+    is_of_another_type || is_too_late || (is_late && (is_refused || pgweir.tag == b't'))
 }
 
 /// Exception: PostgreSQL refuses a statement whose plan is outdated, as often as it is used. The pooler makes it afresh
