@@ -25,7 +25,7 @@ pub use pending::{Delivery, Origin, Pending, Request, Surprise};
 pub use rerun::{Fault, Rerun};
 pub use settings::{Parameters, Settings, is_setting_name};
 pub use shape::Shape;
-pub use spelled::Spelled;
+pub use spelled::{Spelled, Spelling};
 pub use statements::{Bound, Named, Presence, Statements, Unnamed};
 pub use understanding::{Event, Health, Understanding};
 pub use usage::{Usage, UsageSnapshot};

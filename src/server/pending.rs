@@ -10,6 +10,7 @@ use super::interner::Statement;
 use super::names::significant;
 use super::rerun::Fault;
 use super::shape::Shape;
+use super::spelled::Spelling;
 use super::statements::{Named, Statements};
 use crate::wire::{Fields, Report, backend, sqlstate};
 use bytes::Bytes;
@@ -94,6 +95,8 @@ pub enum Request {
     },
     /// Close of a statement on the server.
     Evict(u64),
+    /// Close of a statement under its client's spelling.
+    Unspell(Spelling),
     /// Close of the unnamed statement.
     CloseUnnamed,
     /// Close of a portal, or of nobody.
@@ -115,12 +118,21 @@ pub enum Request {
         /// The statement, which any server can make by the same text.
         statement: Arc<Statement>,
     },
+    /// Execute of a PREPARE under a client's name.
+    ExecutePrepare {
+        /// The client's name.
+        name: Bytes,
+        /// The statement.
+        statement: Arc<Statement>,
+    },
     /// Execute of a DEALLOCATE of a client's name.
     ExecuteDeallocate(Bytes),
     /// A statement made under its client's spelling, by its PREPARE.
-    Spell(Bytes),
+    Spell(Spelling),
     /// The same by a Parse.
-    SpellParse(Bytes),
+    SpellParse(Spelling),
+    /// The same by Execute of its PREPARE.
+    SpellExecute(Spelling),
     /// A Query of pgweir's own that may fail.
     Tolerated,
     /// FunctionCall.
@@ -154,7 +166,9 @@ impl Request {
         match self {
             Self::ParseNamed { name, .. } => name.as_ref(),
             Self::ParseKnown(name) | Self::ParseProbe(name) | Self::CloseNamed { name, .. } => Some(name),
-            Self::ParseRefused { name, .. } | Self::Prepare { name, .. } => Some(name),
+            Self::ParseRefused { name, .. }
+            | Self::Prepare { name, .. }
+            | Self::ExecutePrepare { name, .. } => Some(name),
             Self::Deallocate(name) | Self::ExecuteDeallocate(name) => Some(name),
             _ => None,
         }
@@ -364,12 +378,6 @@ impl Pending {
             })
     }
 
-    /// Whether it depends on answers that are still to come what any of the client's names stands for.
-    #[must_use]
-    pub fn decides_on_names(&self) -> bool {
-        self.naming > 0
-    }
-
     /// Whether it depends on answers that are still to come what the client's unnamed statement is.
     #[must_use]
     pub fn leaves_unnamed_open(&self) -> bool {
@@ -498,10 +506,17 @@ impl Pending {
             | (b'2', Request::Bind | Request::BindNamed { .. })
             | (
                 b'3',
-                Request::CloseNamed { .. } | Request::Evict(_) | Request::CloseUnnamed | Request::Close,
+                Request::CloseNamed { .. }
+                | Request::Evict(_)
+                | Request::Unspell(_)
+                | Request::CloseUnnamed
+                | Request::Close,
             )
             | (b'n' | b'T', Request::Describe)
-            | (b'I' | b's', Request::Execute | Request::ExecuteDeallocate(_)) => self.finish(statements),
+            | (
+                b'I' | b's',
+                Request::Execute | Request::ExecuteDeallocate(_) | Request::ExecutePrepare { .. },
+            ) => self.finish(statements),
             (b'n' | b'T', Request::DescribeNamed { name, .. } | Request::DescribePortal(name)) => {
                 statements.described(*origin, name, if tag == b'n' { Shape::NONE } else { Shape::of(body) });
                 self.finish(statements);
@@ -520,6 +535,11 @@ impl Pending {
                 statements.deallocated(name);
                 self.finish(statements);
             }
+            (b'C', Request::ExecutePrepare { name, statement }) => {
+                statements.prepared(name, statement);
+                self.finish(statements);
+            }
+            (b'C', Request::SpellExecute(_)) => self.finish(statements),
             (b'C', Request::Prepare { name, statement }) => statements.prepared(name, statement),
             (b'C', Request::Discard) => {
                 if backend::command_tag(body) == b"DEALLOCATE" {
@@ -532,9 +552,8 @@ impl Pending {
             (b't', Request::DescribeNamed { .. }) if *origin == Origin::Client => {
                 return Ok(Delivery::ClientLater);
             }
-            (b'C', Request::Spell(name)) => {
-                statements.spelled.insert(name.clone());
-            }
+            // What took all away in front of it did not take this.
+            (b'C', Request::Spell(spelling)) => statements.spelled.insert(spelling.clone()),
             (b'C', Request::Tolerated) | (b't', Request::Describe | Request::DescribeNamed { .. }) => {}
             (b'G', Request::Execute | Request::Query | Request::Discard) => self.begin_copy(),
             (b'E', _) => return Ok(self.failed(Fields(body), statements)),

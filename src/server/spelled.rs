@@ -1,38 +1,54 @@
 //! Names under which a server has statements as their client spells them.
 
 use bytes::Bytes;
-use std::collections::HashSet;
+use std::collections::HashMap;
+
+/// A statement under its client's spelling.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spelling {
+    /// The name.
+    pub name: Bytes,
+    /// The statement's number.
+    pub id: u64,
+}
 
 /// Those of one client. They are its own, beside what all share, and go before another client comes.
 #[derive(Debug, Default)]
 pub struct Spelled {
     client: u64,
-    names: HashSet<Bytes>,
+    /// With the numbers of the statements that they stand for here.
+    names: HashMap<Bytes, u64>,
 }
 
 impl Spelled {
     /// Another client has the server now, or the same one again. The names that are to be closed.
     #[must_use]
-    pub fn hand_over(&mut self, client: u64) -> HashSet<Bytes> {
+    pub fn hand_over(&mut self, client: u64) -> Vec<Bytes> {
         if std::mem::replace(&mut self.client, client) == client {
-            return HashSet::new();
+            return Vec::new();
         }
-        std::mem::take(&mut self.names)
+        std::mem::take(&mut self.names).into_keys().collect()
     }
 
-    /// Whether there is one of this name, or will be.
+    /// The number of the statement of a name.
     #[must_use]
-    pub fn contains(&self, name: &[u8]) -> bool {
-        self.names.contains(name)
+    pub fn get(&self, name: &[u8]) -> Option<u64> {
+        self.names.get(name).copied()
     }
 
-    /// A statement is made under this name. Tells whether there was none.
-    pub fn insert(&mut self, name: Bytes) -> bool {
-        self.names.insert(name)
+    /// A statement is made under this name.
+    pub fn insert(&mut self, spelling: Spelling) {
+        self.names.insert(spelling.name, spelling.id);
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
     }
 
     /// The one of this name is gone, or never came.
-    pub fn remove(&mut self, name: &Bytes) {
+    pub fn remove(&mut self, name: &[u8]) {
         self.names.remove(name);
     }
 
@@ -50,10 +66,10 @@ mod tests {
     fn a_client_finds_its_own_again_and_nobody_elses() {
         let mut spelled = Spelled::default();
         assert!(spelled.hand_over(1).is_empty());
-        assert!(spelled.insert(Bytes::from_static(b"a")));
-        assert!(!spelled.insert(Bytes::from_static(b"a")));
+        spelled.insert(Spelling { name: Bytes::from_static(b"a"), id: 7 });
         assert!(spelled.hand_over(1).is_empty());
-        assert_eq!(spelled.hand_over(2).into_iter().collect::<Vec<_>>(), [&b"a"[..]]);
-        assert!(spelled.insert(Bytes::from_static(b"a")));
+        assert_eq!(spelled.get(b"a"), Some(7));
+        assert_eq!(spelled.hand_over(2), [&b"a"[..]]);
+        assert!(spelled.is_empty());
     }
 }

@@ -9,7 +9,7 @@ use super::interner::Statement;
 use super::names::Names;
 use super::pending::{Origin, Request};
 use super::shape::Shape;
-use super::spelled::Spelled;
+use super::spelled::{Spelled, Spelling};
 use super::usage::Counted;
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
@@ -128,8 +128,10 @@ pub struct Statements {
     /// What clients have made of the session, as far as the server does not report it.
     pub context: PlanContext,
     /// Whether the server's unnamed statement is its client's: not so while the client's is one that is shared, which has
-    /// the empty name among its names, or after that.
+    /// the empty name among its names, or is still to be made here.
     pub unnamed_is_clients: bool,
+    /// The client's unnamed statement, where the server's is not.
+    pub own_unnamed: Unnamed,
     /// Whether an unnamed statement of the client's own was made or closed in this batch.
     pub unnamed_in_batch: bool,
     /// What a Describe of pgweir's own has found.
@@ -149,6 +151,18 @@ impl Statements {
     /// Takes part in what is known of DDL in the database.
     pub fn follow(&mut self, epoch: Arc<AtomicU64>) {
         self.epoch = epoch;
+    }
+
+    /// Another client comes, with its unnamed statement. A shared one has nothing to do with the server's.
+    pub fn bring_unnamed(&mut self, own: Unnamed) {
+        self.unnamed_is_clients = !self.names.contains_key(b"") && self.unnamed == own;
+        self.own_unnamed = own;
+    }
+
+    /// The client's unnamed statement, to be kept for it.
+    #[must_use]
+    pub fn take_unnamed(&mut self) -> Unnamed {
+        if self.unnamed_is_clients { self.unnamed.clone() } else { std::mem::take(&mut self.own_unnamed) }
     }
 
     /// Whether there are statements that exist on this server only.
@@ -323,8 +337,13 @@ impl Statements {
 
     /// A request was answered to its end.
     pub(super) fn succeeded(&mut self, origin: Origin, request: Request) {
+        let is_restored = matches!(request, Request::ParseUnnamed(_) | Request::CloseUnnamed);
+        if is_restored || (origin == Origin::Client && request.ends_unnamed()) {
+            self.unnamed_is_clients = true;
+            self.own_unnamed = Unnamed::Absent;
+        }
         if origin == Origin::Client && request.ends_unnamed() {
-            self.ends_unnamed();
+            self.names.remove(b"");
         }
         match request {
             Request::ParseHere => self.local += 1,
@@ -344,9 +363,7 @@ impl Statements {
                 self.spelled.remove(&name);
             }
             // What took all away in front of it did not take this.
-            Request::SpellParse(name) => {
-                self.spelled.insert(name);
-            }
+            Request::SpellParse(spelling) | Request::SpellExecute(spelling) => self.spelled.insert(spelling),
             // A simple query replaces the unnamed statement by none.
             Request::CloseUnnamed
             | Request::Query
@@ -377,7 +394,7 @@ impl Statements {
     /// SQL has made a statement.
     pub(super) fn prepared(&mut self, name: &Bytes, statement: &Arc<Statement>) {
         self.names.insert(name.clone(), Arc::clone(statement).into());
-        self.spelled.insert(name.clone());
+        self.spelled.insert(Spelling { name: name.clone(), id: statement.id() });
     }
 
     /// SQL has dropped a statement that its client has a name for.
@@ -393,21 +410,18 @@ impl Statements {
 
     /// A request failed. A Parse drops the unnamed statement before it looks at the text.
     pub(super) fn failed(&mut self, origin: Origin, request: &Request) {
-        if let Request::Spell(name) | Request::SpellParse(name) = request {
-            self.spelled.remove(name);
+        if let Request::Spell(failed) | Request::SpellParse(failed) | Request::SpellExecute(failed) = request
+        {
+            self.spelled.remove(&failed.name);
         }
         if matches!(request, Request::ParseUnnamed(_)) {
             self.unnamed = Unnamed::Absent;
+            self.unnamed_is_clients = true;
+            self.own_unnamed = Unnamed::Absent;
             if origin == Origin::Client {
-                self.ends_unnamed();
+                self.names.remove(b"");
             }
         }
-    }
-
-    /// The client's unnamed statement is now what the server's is.
-    fn ends_unnamed(&mut self) {
-        self.names.remove(b"");
-        self.unnamed_is_clients = true;
     }
 
     /// Takes back what was noted for a request that the server did not carry out. Requests are taken back in the
@@ -424,7 +438,10 @@ impl Statements {
             Request::ParseKnown(name) | Request::ParseProbe(name) => {
                 self.names.remove(&name);
             }
-            Request::SpellParse(name) => self.spelled.remove(&name),
+            Request::SpellParse(skipped) | Request::SpellExecute(skipped) => {
+                self.spelled.remove(&skipped.name);
+            }
+            Request::Unspell(skipped) => self.spelled.insert(skipped),
             Request::CloseNamed { name, was: Some(named) } => {
                 self.names.insert(name, named);
             }

@@ -2,13 +2,14 @@
 
 use super::admission::Limit;
 use super::client::ClientHandle;
-use super::spelled;
+use super::spelled::{self, Command};
+use super::unnamed;
 use crate::config::StatementLimits;
 use crate::net::Pipe;
 use crate::pool::{ServerCheckout, ServerPool};
 use crate::server::{Names, Origin, Request, Settings, Steering, Unnamed};
 use crate::stats::ServerState;
-use crate::wire::{Piece, TooLong, frontend};
+use crate::wire::{TooLong, frontend};
 use tokio::time::Instant;
 
 /// A server that works for one client.
@@ -25,8 +26,8 @@ pub(super) struct Link {
     pub(super) rest: Rest,
     /// Whether the client has said goodbye.
     pub(super) farewell: Farewell,
-    /// The name in the unnamed statement, where that is a DEALLOCATE.
-    pub(super) unnamed_deallocates: Option<Vec<u8>>,
+    /// What the unnamed statement does to statements, where that is known from its text.
+    pub(super) unnamed_command: Option<Command>,
     /// How the unnamed statement changes what later texts mean.
     pub(super) unnamed_steering: Option<Steering>,
     /// How named statements are treated.
@@ -91,8 +92,8 @@ impl Link {
         }
     }
 
-    /// Joins a client to a server. In front of its first message goes what makes the server this client's: its settings,
-    /// and its unnamed statement. No round trip is spent on it.
+    /// Joins a client to a server. In front of its first message goes what makes the server this client's. No round trip
+    /// is spent on it.
     pub(super) fn join(
         mut server: ServerCheckout,
         client: &ClientHandle,
@@ -113,27 +114,11 @@ impl Link {
             state.statements.unnamed = Unnamed::Absent;
         }
         up.insert(|out| spelled::clear(state, client.record.id, out))?;
-        // An unnamed statement that is shared has nothing to do with the server's.
-        let is_shared = names.contains_key(b"");
-        state.statements.unnamed_is_clients = !is_shared;
-        if !is_shared && state.statements.unnamed != unnamed && !replaces_unnamed(up.fresh()) {
-            match unnamed {
-                Unnamed::Parsed(parse) => {
-                    // In a transaction of its own: it takes a snapshot, and a client's own may begin with what must
-                    // come before that.
-                    up.insert(|out| out.extend_from_slice(&parse));
-                    state.sent(Origin::Pooler, Request::ParseUnnamed(Some(parse)));
-                    up.insert(|out| out.extend_from_slice(&frontend::SYNC));
-                    state.sent(Origin::Pooler, Request::Sync);
-                }
-                _ => {
-                    up.insert(frontend::put_close_unnamed)?;
-                    state.sent(Origin::Pooler, Request::CloseUnnamed);
-                }
-            }
-        }
         state.statements.names = names;
-        if tracking != Tracking::Off {
+        state.statements.bring_unnamed(unnamed);
+        if tracking == Tracking::Off {
+            up.insert(|out| unnamed::restore(state, out))?;
+        } else {
             state.rerun.begin();
         }
         Ok(Self {
@@ -141,7 +126,7 @@ impl Link {
             server,
             tracking,
             refusal: None,
-            unnamed_deallocates: None,
+            unnamed_command: None,
             unnamed_steering: None,
             request: None,
             transaction: None,
@@ -149,18 +134,6 @@ impl Link {
             rest: Rest::Passes,
             farewell: Farewell::No,
         })
-    }
-}
-
-/// Whether the first message leaves nothing of an unnamed statement that is there before it, whatever comes of it: then
-/// another client's need not be removed. It must be the first: one behind it could be skipped after an error.
-fn replaces_unnamed(fresh: &[u8]) -> bool {
-    match crate::wire::Scanner::default().next(fresh, crate::wire::MAX_MESSAGE) {
-        Ok(Piece::Whole { tag: b'P', body } | Piece::Head { tag: b'P', body, .. }) => {
-            body.first() == Some(&0)
-        }
-        Ok(Piece::Whole { tag, .. } | Piece::Head { tag, .. }) => tag == b'Q',
-        _ => false,
     }
 }
 

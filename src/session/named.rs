@@ -82,7 +82,10 @@ pub(super) fn make(
     if !statement.is_local() {
         link.server.state.statements.comes(&statement);
     }
-    let replaces = put_parse_head(&mut bytes, &statement, message, &key)?;
+    if statement.is_local() {
+        spelled::forget(link, &key, &mut bytes)?;
+    }
+    let replaces = put_parse_head(&mut bytes, &name_here(&statement, &key), message, &key)?;
     link.server.state.sent(Origin::Client, Request::ParseNamed { name: Some(key), statement });
     Ok(Rewritten { bytes, replaces })
 }
@@ -114,7 +117,7 @@ fn parse_duplicate(
     let mut bytes = BytesMut::new();
     let taken = interner.intern(EMPTY);
     ensure(link, limit, &mut bytes, &taken)?;
-    let replaces = put_parse_head(&mut bytes, &taken, message, &key)?;
+    let replaces = put_parse_head(&mut bytes, &server_name(&taken), message, &key)?;
     // Should it succeed against all that is known, the next use of the statement makes it afresh.
     link.server.state.sent(Origin::Client, Request::ParseRefused { name: key, id: taken.id() });
     Ok(Rewritten { bytes, replaces })
@@ -142,7 +145,7 @@ pub(super) fn bind(
     ensure_for_use(link, limit, &mut bytes, &statement)?;
     statement.usage.bound();
     link.steer(statement.steering(), statement.tail(), message.body);
-    put_bind_head(&mut bytes, message, portal, replaces, &server_name(&statement))?;
+    put_bind_head(&mut bytes, message, portal, replaces, &name_here(&statement, name))?;
     let name = Bytes::copy_from_slice(name);
     let bound = Bound { portal: Bytes::copy_from_slice(portal), name: name.clone() };
     link.server.state.sent(Origin::Client, Request::BindNamed { name, id: statement.id() });
@@ -166,7 +169,7 @@ pub(super) fn describe(
         return spelled::use_sql(link, name, Request::Describe).map(Some);
     }
     ensure_for_use(link, limit, &mut bytes, &statement)?;
-    put_describe(&mut bytes, &server_name(&statement))?;
+    put_describe(&mut bytes, &name_here(&statement, name))?;
     let request = Request::DescribeNamed { name: Bytes::copy_from_slice(name), id: statement.id() };
     link.server.state.sent(Origin::Client, request);
     Ok(Some(Rewritten { bytes, replaces }))
@@ -209,14 +212,15 @@ fn known_here(link: &mut Link, interner: &Interner, name: &[u8]) -> Option<Arc<S
     Some(here)
 }
 
-/// A name that the client never gave: the server says so. One of pgweir's own names is made one that is never there.
+/// A name that the client never gave, or has given up: the server says so. One that the server may have all the same is
+/// made one that is never there.
 fn hide(
     link: &mut Link,
     name: &[u8],
     put: impl FnOnce(&mut BytesMut, &[u8]) -> Result<(), TooLong>,
     replaces: usize,
 ) -> Result<Option<Rewritten>, TooLong> {
-    if !name.starts_with(PREFIX) {
+    if !name.starts_with(PREFIX) && link.server.state.statements.spelled.get(name).is_none() {
         return Ok(None);
     }
     let mut bytes = BytesMut::new();
@@ -234,9 +238,9 @@ pub(super) fn close(link: &mut Link, message: &Message<'_>, name: &[u8]) -> Resu
     // SQL may have made one of which no more is known than that it keeps its client on this server.
     let may_be_sql = was.is_none() && statements.keep_their_server() && !name.starts_with(PREFIX);
     match was.as_ref().map(|named| &named.statement) {
-        Some(statement) if statement.is_local() => put_close(&mut bytes, &server_name(statement))?,
+        Some(statement) if statement.is_local() || statement.is_sql() => put_close(&mut bytes, name)?,
         // Under the client's spelling it is there for this client only.
-        _ if may_be_sql || statements.spelled.contains(name) => put_close(&mut bytes, name)?,
+        _ if may_be_sql || statements.spelled.get(name).is_some() => put_close(&mut bytes, name)?,
         _ => put_close(&mut bytes, NOBODY)?,
     }
     link.server.state.sent(Origin::Client, Request::CloseNamed { name: Bytes::copy_from_slice(name), was });
@@ -250,7 +254,7 @@ pub(super) fn deallocate(link: &mut Link, message: &Message<'_>) -> Result<Optio
         return Ok(None);
     };
     let name = name.clone();
-    if named.statement.is_sql() || link.server.state.statements.spelled.contains(&name) {
+    if named.statement.is_sql() || link.server.state.statements.spelled.get(&name).is_some() {
         let request = Request::Deallocate(name.clone());
         return spelled::use_sql(link, &name, request).map(Some);
     }
@@ -383,6 +387,11 @@ fn is_probed(link: &Link, presence: Presence, statement: &Statement) -> bool {
     is_there || (link.server.state.pending.takes_copy_data() && !statement.is_local())
 }
 
+/// The name of a client's statement on its server: one that exists there only has the client's own.
+fn name_here(statement: &Statement, name: &[u8]) -> BytesMut {
+    if statement.is_local() { BytesMut::from(name) } else { server_name(statement) }
+}
+
 fn server_name(statement: &Statement) -> BytesMut {
     let mut name = BytesMut::new();
     statement.put_name(&mut name);
@@ -414,13 +423,13 @@ pub(super) fn put_parse(out: &mut BytesMut, name: &[u8], tail: &[u8]) -> Result<
 /// Writes header and name of a Parse; the rest of the client's message follows. Tells how much of it that replaces.
 fn put_parse_head(
     out: &mut BytesMut,
-    statement: &Statement,
+    name_here: &[u8],
     message: &Message<'_>,
     name: &[u8],
 ) -> Result<usize, TooLong> {
     let replaces = HEADER + name.len() + 1;
     put_head(out, message, replaces, |out| {
-        statement.put_name(out);
+        out.put_slice(name_here);
         out.put_u8(0);
     })?;
     Ok(replaces)

@@ -11,7 +11,7 @@ use super::{FAREWELL, Service};
 use crate::config::{ClientTimeouts, PoolMode};
 use crate::net::{Dialogue, Pipe, Stream};
 use crate::pool::{Refusal, ServerCheckout, ServerPool};
-use crate::server::{Interner, Settings, Unclean, Unnamed};
+use crate::server::{Interner, Settings, Unclean};
 use crate::stats::{ClientState, ServerState, unix_micros};
 use crate::wire::{Report, sqlstate};
 use std::future::poll_fn;
@@ -234,11 +234,7 @@ impl Session {
         let mut server = link.server;
         let state = &mut server.state;
         self.statements = OwnStatements {
-            unnamed: if state.statements.unnamed_is_clients {
-                state.statements.unnamed.clone()
-            } else {
-                Unnamed::Absent
-            },
+            unnamed: state.statements.take_unnamed(),
             names: std::mem::take(&mut state.statements.names),
         };
         self.client.record.note_statements(self.statements.names.len());

@@ -8,10 +8,12 @@ use super::admission;
 use super::link::{Link, Tracking};
 use super::named::{self, Rewritten};
 use super::upstream::Message;
-use crate::server::{Interner, Origin, PREFIX, Request, Statement, Understanding, speaks_of_statements};
+use crate::server::{
+    Interner, Origin, PREFIX, PROBE, Request, Spelling, Statement, Understanding, speaks_of_statements,
+};
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, SYNC};
-use crate::wire::{TooLong, split_cstr};
+use crate::wire::{TooLong, put_message, split_cstr};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
@@ -33,9 +35,15 @@ pub(super) fn clear(state: &mut Understanding, client: u64, out: &mut BytesMut) 
 /// What goes in front of a text, so that the statements it names are there.
 pub(super) fn prepare_mentioned(link: &mut Link, message: &Message<'_>) -> Result<BytesMut, TooLong> {
     let mut out = BytesMut::new();
-    if !link.server.state.statements.names.is_empty()
+    if let Some(name) = named::deallocated_name(message) {
         // What is dropped need not be made.
-        && named::deallocated_name(message).is_none()
+        if !link.server.state.statements.names.contains_key(&name) {
+            forget(link, &name, &mut out)?;
+        }
+        return Ok(out);
+    }
+    let statements = &link.server.state.statements;
+    if !(statements.names.is_empty() && statements.spelled.is_empty())
         && let Some(sql) = sql_of(message).filter(|sql| speaks_of_statements(sql))
     {
         for name in identifiers(sql) {
@@ -45,9 +53,10 @@ pub(super) fn prepare_mentioned(link: &mut Link, message: &Message<'_>) -> Resul
     Ok(out)
 }
 
-/// Whether a text speaks of names of which answers that are still to come tell what they stand for.
-pub(super) fn must_wait(link: &Link, message: &Message<'_>) -> bool {
-    link.server.state.pending.decides_on_names() && sql_of(message).is_some_and(speaks_of_statements)
+/// Whether a text speaks of statements: behind an earlier batch it waits, since answers that are still to come tell which
+/// there are, and whether the transaction lets any be made.
+pub(super) fn must_wait(message: &Message<'_>) -> bool {
+    sql_of(message).is_some_and(speaks_of_statements)
 }
 
 /// The text of a Query or a Parse, as far as it is here.
@@ -74,60 +83,133 @@ pub(super) fn prepare_for_use(
     Ok(())
 }
 
-/// Sees to it that the server has the statement of a client's name under that name.
+/// Sees to it that the server has the statement of a client's name under that name, and no older one.
 pub(super) fn ensure(link: &mut Link, name: &[u8], out: &mut BytesMut) -> Result<(), TooLong> {
-    let state = &mut link.server.state;
-    let Some((name, named)) = state.statements.names.get_key_value(name) else { return Ok(()) };
-    let (name, statement) = (name.clone(), Arc::clone(&named.statement));
-    let is_open = state.pending.awaits_sync();
-    if statement.is_local()
-        || name.starts_with(PREFIX)
-        || state.transaction == Status::Failed
-        || (is_open && statement.is_sql())
-        || !state.statements.spelled.insert(name.clone())
-    {
+    let statements = &link.server.state.statements;
+    let known = statements.names.get_key_value(name);
+    let known = known.map(|(name, named)| (name.clone(), Arc::clone(&named.statement)));
+    let (wanted, there) = (known.as_ref().map(|(_, statement)| statement.id()), statements.spelled.get(name));
+    if there == wanted {
         return Ok(());
     }
-    if statement.is_sql() {
-        frontend::put_query_bytes(out, statement.tail())?;
-        state.sent(Origin::Pooler, Request::Spell(name));
-        return Ok(());
+    let is_open = link.server.state.pending.awaits_sync();
+    forget(link, name, out)?;
+    let is_possible = link.server.state.transaction != Status::Failed && !name.starts_with(PREFIX);
+    if let Some((name, statement)) = known.filter(|(_, statement)| !statement.is_local() && is_possible) {
+        make(link, name, &statement, out)?;
     }
-    named::put_parse(out, &name, statement.tail())?;
-    state.sent(Origin::Pooler, Request::SpellParse(name));
-    if !is_open {
-        // It takes a snapshot, and what comes may begin with what must come before that.
+    if !is_open && link.server.state.pending.awaits_sync() {
+        // A Parse takes a snapshot, and what comes may begin with what must come before that.
         out.extend_from_slice(&SYNC);
-        state.sent(Origin::Pooler, Request::Sync);
+        link.server.state.sent(Origin::Pooler, Request::Sync);
     }
     Ok(())
 }
 
-/// A query that is nothing but a PREPARE: its statement can be made again elsewhere, by the same text.
-pub(super) fn prepare(link: &Link, interner: &Interner, message: &Message<'_>) -> Option<Request> {
-    if link.tracking == Tracking::Off {
-        return None;
+/// Closes what the server has under a name as its client spells it.
+pub(super) fn forget(link: &mut Link, name: &[u8], out: &mut BytesMut) -> Result<(), TooLong> {
+    let state = &mut link.server.state;
+    if let Some(id) = state.statements.spelled.get(name) {
+        named::put_close(out, name)?;
+        state.sent(Origin::Pooler, Request::Unspell(Spelling { name: Bytes::copy_from_slice(name), id }));
+        state.statements.spelled.remove(name);
     }
-    let name = Bytes::from(prepared_name(message)?);
-    let names = &link.server.state.statements.names;
-    // Over the limit it keeps its client on this server instead.
-    admission::check_client(names, name.len() + message.body.len(), &link.limits).ok()?;
-    let text = message.body.strip_suffix(b"\0")?;
-    Some(Request::Prepare { name, statement: interner.of_sql(text) })
+    Ok(())
 }
 
-/// DEALLOCATE through Parse, Bind and Execute, as the Execute goes out.
-pub(super) fn execute(link: &Link, portal: &[u8]) -> Request {
+fn make(link: &mut Link, name: Bytes, statement: &Statement, out: &mut BytesMut) -> Result<(), TooLong> {
+    let state = &mut link.server.state;
+    let spelling = Spelling { name, id: statement.id() };
+    state.statements.spelled.insert(spelling.clone());
+    if !statement.is_sql() {
+        named::put_parse(out, &spelling.name, statement.tail())?;
+        state.sent(Origin::Pooler, Request::SpellParse(spelling));
+        return Ok(());
+    }
+    if !state.pending.awaits_sync() {
+        frontend::put_query_bytes(out, statement.tail())?;
+        state.sent(Origin::Pooler, Request::Spell(spelling));
+        return Ok(());
+    }
+    // A query would end the client's batch.
+    named::put_parse(out, PROBE, &[statement.tail(), &b"\0\0\0"[..]].concat())?;
+    state.sent(Origin::Pooler, Request::ParseForeign);
+    put_message(out, b'B', |out| out.extend_from_slice(&[PROBE, b"\0", PROBE, &[0; 7]].concat()))?;
+    state.sent(Origin::Pooler, Request::Bind);
+    put_message(out, b'E', |out| out.extend_from_slice(&[PROBE, &[0; 5]].concat()))?;
+    state.sent(Origin::Pooler, Request::SpellExecute(spelling));
+    for kind in [b'S', b'P'] {
+        put_message(out, b'C', |out| out.extend_from_slice(&[&[kind], PROBE, b"\0"].concat()))?;
+        state.sent(Origin::Pooler, Request::Close);
+    }
+    Ok(())
+}
+
+/// What a text that is one command does to statements.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Command {
+    /// `DEALLOCATE name`.
+    Deallocate(Vec<u8>),
+    /// `PREPARE name …`: the statement can be made again elsewhere, by the same text.
+    Prepare {
+        /// The name.
+        name: Vec<u8>,
+        /// All of it.
+        sql: Vec<u8>,
+    },
+}
+
+/// What a text does to statements, if that is all it does.
+pub(super) fn command_in(sql: &[u8]) -> Option<Command> {
+    if let Some(name) = prepared_in(sql) {
+        return Some(Command::Prepare { name, sql: sql.to_vec() });
+    }
+    named::deallocated_in(sql).map(Command::Deallocate)
+}
+
+/// A query that is nothing but a PREPARE.
+pub(super) fn prepare(link: &Link, interner: &Interner, message: &Message<'_>) -> Option<Request> {
+    if link.tracking == Tracking::Off || !message.is_whole() {
+        return None;
+    }
+    let sql = message.body.strip_suffix(b"\0")?;
+    let (name, statement) = make_of_sql(link, interner, prepared_in(sql)?, sql)?;
+    Some(Request::Prepare { name, statement })
+}
+
+/// The statement of a PREPARE; over a limit its client stays on this server instead.
+fn make_of_sql(
+    link: &Link,
+    interner: &Interner,
+    name: Vec<u8>,
+    sql: &[u8],
+) -> Option<(Bytes, Arc<Statement>)> {
+    let names = &link.server.state.statements.names;
+    admission::check_client(names, name.len() + sql.len(), &link.limits).ok()?;
+    Some((Bytes::from(name), interner.of_sql(sql)))
+}
+
+/// Such commands through Parse, Bind and Execute, as the Execute goes out.
+pub(super) fn execute(link: &Link, interner: &Interner, portal: &[u8]) -> Request {
+    executed_command(link, interner, portal).unwrap_or(Request::Execute)
+}
+
+fn executed_command(link: &Link, interner: &Interner, portal: &[u8]) -> Option<Request> {
     let statements = &link.server.state.statements;
-    let target = statements.bound.as_ref().filter(|bound| bound.portal == portal).and_then(|bound| {
-        match statements.names.get(&bound.name) {
-            Some(named) => named::deallocated_in(named.statement.sql()),
-            None => link.unnamed_deallocates.clone(),
+    let bound = statements.bound.as_ref().filter(|bound| bound.portal == portal)?;
+    let command = match statements.names.get(&bound.name) {
+        Some(named) if named.statement.speaks_of_statements() => command_in(named.statement.sql()),
+        Some(_) => None,
+        None => link.unnamed_command.clone(),
+    };
+    match command? {
+        Command::Deallocate(name) => {
+            statements.names.get_key_value(&name).map(|(name, _)| Request::ExecuteDeallocate(name.clone()))
         }
-    });
-    match target.and_then(|name| statements.names.get_key_value(&name).map(|(name, _)| name.clone())) {
-        Some(name) => Request::ExecuteDeallocate(name),
-        None => Request::Execute,
+        Command::Prepare { name, sql } => {
+            let (name, statement) = make_of_sql(link, interner, name, &sql)?;
+            Some(Request::ExecutePrepare { name, statement })
+        }
     }
 }
 
@@ -139,12 +221,9 @@ pub(super) fn use_sql(link: &mut Link, name: &[u8], request: Request) -> Result<
     Ok(Rewritten { bytes, replaces: 0 })
 }
 
-/// The name in a query that is nothing but `PREPARE name …`.
-fn prepared_name(message: &Message<'_>) -> Option<Vec<u8>> {
-    if !message.is_whole() {
-        return None;
-    }
-    let text = message.body.strip_suffix(b"\0")?.trim_ascii();
+/// The name in a text that is nothing but `PREPARE name …`.
+fn prepared_in(sql: &[u8]) -> Option<Vec<u8>> {
+    let text = sql.trim_ascii();
     let text = text.strip_suffix(b";").unwrap_or(text);
     let (word, rest) = text.split_at_checked(7)?;
     // A list of commands is another matter, and what only looks like one is no worse off.
@@ -197,12 +276,9 @@ fn is_identifier(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::HEADER;
 
     fn name_in(sql: &str) -> Option<String> {
-        let body = format!("{sql}\0");
-        let message = Message { tag: b'Q', body: body.as_bytes(), size: HEADER + body.len() };
-        prepared_name(&message).map(|name| String::from_utf8(name).unwrap())
+        prepared_in(sql.as_bytes()).map(|name| String::from_utf8(name).unwrap())
     }
 
     #[test]

@@ -8,8 +8,9 @@
 use super::link::Link;
 use super::named::{self, Rewritten};
 use super::upstream::Message;
-use crate::server::{Interner, Origin, Request, Statement, depends_on_the_hour};
-use crate::wire::{TooLong, frontend, split_cstr};
+use crate::server::{Interner, Origin, Request, Statement, Understanding, Unnamed, depends_on_the_hour};
+use crate::wire::frontend::{self, SYNC};
+use crate::wire::{TooLong, split_cstr};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ pub(super) fn parse(
     let Some(statement) = shared(link, interner, tail) else { return Ok(None) };
     let statements = &mut link.server.state.statements;
     statements.unnamed_is_clients = false;
+    statements.own_unnamed = Unnamed::Absent;
     statements.names.insert(Bytes::new(), Arc::clone(&statement).into());
     named::make(link, limit, message, Bytes::new(), statement).map(Some)
 }
@@ -69,18 +71,39 @@ pub(super) fn must_wait(link: &Link) -> bool {
     differs && !state.statements.unnamed_in_batch && state.pending.leaves_unnamed_open()
 }
 
-/// Bind or Describe of the unnamed statement of the server, if what the server has is not the client's: the client has
-/// none then, and that is what the server is to say.
-pub(super) fn clear_foreign(link: &mut Link, request: Request) -> Result<Option<Rewritten>, TooLong> {
-    let statements = &link.server.state.statements;
-    if statements.unnamed_is_clients || statements.unnamed_in_batch {
+/// Bind or Describe of an unnamed statement that is the client's alone: it is made where it is used. That it is made
+/// afresh wherever the client comes would cost a Parse for each transaction of a client that has long forgotten it.
+pub(super) fn refer(link: &mut Link, request: Request) -> Result<Option<Rewritten>, TooLong> {
+    let state = &mut link.server.state;
+    if state.statements.unnamed_is_clients || state.statements.unnamed_in_batch {
         return Ok(None);
     }
     let mut bytes = BytesMut::new();
-    frontend::put_close_unnamed(&mut bytes)?;
-    link.server.state.sent(Origin::Pooler, Request::CloseUnnamed);
-    link.server.state.sent(Origin::Client, request);
+    restore(state, &mut bytes)?;
+    state.statements.unnamed_in_batch = true;
+    state.sent(Origin::Client, request);
     Ok(Some(Rewritten { bytes, replaces: 0 }))
+}
+
+/// Makes the server's unnamed statement the client's.
+pub(super) fn restore(state: &mut Understanding, out: &mut BytesMut) -> Result<(), TooLong> {
+    if state.statements.unnamed_is_clients {
+        return Ok(());
+    }
+    let Unnamed::Parsed(parse) = state.statements.own_unnamed.clone() else {
+        frontend::put_close_unnamed(out)?;
+        state.sent(Origin::Pooler, Request::CloseUnnamed);
+        return Ok(());
+    };
+    let is_open = state.pending.awaits_sync();
+    out.extend_from_slice(&parse);
+    state.sent(Origin::Pooler, Request::ParseUnnamed(Some(parse)));
+    if !is_open {
+        // It takes a snapshot, and a client's own transaction may begin with what must come before that.
+        out.extend_from_slice(&SYNC);
+        state.sent(Origin::Pooler, Request::Sync);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -184,7 +184,7 @@ fn judge_alone(link: &mut Link, interner: &Interner, message: &Message<'_>) -> R
             Some(Target::Portal(portal)) => named::describe_portal(link, portal),
             _ => Request::Describe,
         },
-        b'E' => spelled::execute(link, parse_name(message.body).unwrap_or_default()),
+        b'E' => spelled::execute(link, interner, parse_name(message.body).unwrap_or_default()),
         b'C' if is_unnamed(message) => {
             link.server.state.statements.unnamed_in_batch |= !link.server.state.pending.is_skipping();
             Request::CloseUnnamed
@@ -210,7 +210,7 @@ fn parse_unnamed(link: &mut Link, message: &Message<'_>) -> Request {
         let sql = message.body.get(1..).unwrap_or_default();
         link.unnamed_steering = steering(split_cstr(sql).map_or(sql, |(sql, _)| sql));
         link.steer(link.unnamed_steering, sql, &[]);
-        link.unnamed_deallocates = named::deallocated_in(split_cstr(sql).map_or(sql, |(sql, _)| sql));
+        link.unnamed_command = spelled::command_in(split_cstr(sql).map_or(sql, |(sql, _)| sql));
     }
     Request::ParseUnnamed(copy_if_small(message))
 }
@@ -221,7 +221,7 @@ fn bind_unnamed(link: &mut Link, message: &Message<'_>) {
         return;
     }
     link.steer(link.unnamed_steering, message.body, &[]);
-    if link.unnamed_deallocates.is_some() {
+    if link.unnamed_command.is_some() {
         let portal = parse_name(message.body).unwrap_or_default();
         let bound = Bound { portal: Bytes::copy_from_slice(portal), name: Bytes::new() };
         link.server.state.statements.bound = Some(bound);
@@ -238,7 +238,7 @@ fn must_wait(link: &Link, interner: &Interner, message: &Message<'_>) -> bool {
     if matches!(message.tag, b'B' | b'D') && is_unnamed(message) {
         return unnamed::must_wait(link);
     }
-    if spelled::must_wait(link, message) {
+    if spelled::must_wait(message) {
         return true;
     }
     let name = match message.tag {
@@ -252,6 +252,7 @@ fn must_wait(link: &Link, interner: &Interner, message: &Message<'_>) -> bool {
         _ => named.map(|named| Arc::clone(&named.statement)),
     };
     state.pending.leaves_open(name, named.is_some())
+        || named.is_some_and(|named| named.statement.is_sql())
         || statement.is_some_and(|statement| state.statements.is_open(&statement))
 }
 
@@ -308,9 +309,9 @@ fn judge_unnamed(
     match message.tag {
         b'P' if shares => unnamed::parse(link, interner, limit, message),
         b'B' if is_shared => named::bind(link, interner, limit, message, b""),
-        b'B' => unnamed::clear_foreign(link, Request::Bind),
+        b'B' => unnamed::refer(link, Request::Bind),
         b'D' if is_shared => named::describe(link, interner, limit, b""),
-        b'D' => unnamed::clear_foreign(link, Request::Describe),
+        b'D' => unnamed::refer(link, Request::Describe),
         _ => Ok(None),
     }
 }
