@@ -47,9 +47,6 @@ impl Way {
         if alike(due, message) {
             return Self::At(at + 1);
         }
-        if is_warning_of_parse(due) {
-            return Self::At(at + 1).next(heard, message);
-        }
         if self.before_outdated(expected) <= at || (heard.defines && is_made_afresh(due, message)) {
             return Self::Free;
         }
@@ -115,11 +112,6 @@ fn evaluated(expected: &[Message], at: usize, pgweir: &Message) -> Option<usize>
     }
     let failure = at + expected[at..].iter().position(|message| !is_between(message))?;
     (is_failure(pgweir) && alike(&expected[failure], pgweir)).then_some(failure + 1)
-}
-
-/// Exception: what PostgreSQL warns of when it reads a text is not said again of a statement that is there.
-fn is_warning_of_parse(postgresql: &Message) -> bool {
-    postgresql.tag == b'N' && postgresql.field('C') == "22P06"
 }
 
 /// Exception: where a Parse, a Bind or a Describe is sent behind a COPY before that is known to be one, the COPY finds first what
