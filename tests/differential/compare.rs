@@ -47,9 +47,6 @@ impl Way {
         if alike(due, message) {
             return Self::At(at + 1);
         }
-        if is_warning_of_parse(due) {
-            return Self::At(at + 1).next(heard, message);
-        }
         if self.before_outdated(expected) <= at || (heard.defines && is_made_afresh(due, message)) {
             return Self::Free;
         }
@@ -92,7 +89,10 @@ fn is_made_afresh(postgresql: &Message, pgweir: &Message) -> bool {
     let code = |message: &Message| if message.tag == b'E' { message.field('C') } else { String::new() };
     let is_refused = matches!(code(pgweir).as_str(), "42P01" | "42703" | "42601" | "42804");
     let is_late = postgresql.tag == b't' || matches!(code(postgresql).as_str(), "08P01" | "22P02");
-    is_late && (is_refused || pgweir.tag == b't')
+    let is_of_another_type = code(postgresql) == "22P02" && code(pgweir) == "22P02";
+    // In a transaction block it cannot be made afresh unseen.
+    let is_too_late = code(pgweir) == "0A000" && is_outdated(pgweir);
+    is_of_another_type || is_too_late || (is_late && (is_refused || pgweir.tag == b't'))
 }
 
 /// Exception: PostgreSQL refuses a statement whose plan is outdated, as often as it is used. The pooler makes it afresh
@@ -112,11 +112,6 @@ fn evaluated(expected: &[Message], at: usize, pgweir: &Message) -> Option<usize>
     }
     let failure = at + expected[at..].iter().position(|message| !is_between(message))?;
     (is_failure(pgweir) && alike(&expected[failure], pgweir)).then_some(failure + 1)
-}
-
-/// Exception: what PostgreSQL warns of when it reads a text is not said again of a statement that is there.
-fn is_warning_of_parse(postgresql: &Message) -> bool {
-    postgresql.tag == b'N' && postgresql.field('C') == "22P06"
 }
 
 /// Exception: where a Parse, a Bind or a Describe is sent behind a COPY before that is known to be one, the COPY finds first what
