@@ -681,12 +681,13 @@ impl Pending {
         // Of the extended protocol pgweir sends only what a client's own message needs, so a failure of that is the
         // client's.
         let delivery = match (origin, request) {
-            // The client hears of it when it uses the statement.
-            (_, Request::Tolerated | Request::Spell(_)) | (Origin::Pooler, Request::ParseUnnamed(_)) => {
+            (_, Request::Tolerated | Request::Spell(_)) => Delivery::Tolerated,
+            // The client hears of it when it uses the statement. Without a Sync of pgweir's own behind it, this is that.
+            (Origin::Pooler, Request::ParseUnnamed(_) | Request::SpellParse(_))
+                if self.ends_with_own_sync() =>
+            {
                 Delivery::Tolerated
             }
-            // The Sync behind it is pgweir's own, unless its client's batch was open.
-            (_, Request::SpellParse(_)) if self.ends_with_own_sync() => Delivery::Tolerated,
             (Origin::Pooler, request) if request.ends_batch() => Delivery::Pooler,
             (_, Request::Refused(report)) if code == Some(sqlstate::UNDEFINED_STATEMENT) => {
                 Delivery::Report(report.clone())

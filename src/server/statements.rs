@@ -419,9 +419,10 @@ impl Statements {
         }
         if matches!(request, Request::ParseUnnamed(_)) {
             self.unnamed = Unnamed::Absent;
-            self.unnamed_is_clients = true;
-            self.own_unnamed = Unnamed::Absent;
+            // One that could not be restored is the client's all the same.
             if origin == Origin::Client {
+                self.unnamed_is_clients = true;
+                self.own_unnamed = Unnamed::Absent;
                 self.names.remove(b"");
             }
         }

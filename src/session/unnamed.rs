@@ -9,6 +9,7 @@ use super::link::Link;
 use super::named::{self, Rewritten};
 use super::upstream::Message;
 use crate::server::{Interner, Origin, Request, Statement, Understanding, Unnamed, depends_on_the_hour};
+use crate::wire::backend::Status;
 use crate::wire::frontend::{self, SYNC};
 use crate::wire::{TooLong, split_cstr};
 use bytes::{Bytes, BytesMut};
@@ -68,7 +69,11 @@ pub(super) fn is_shared(link: &Link) -> bool {
 pub(super) fn must_wait(link: &Link) -> bool {
     let state = &link.server.state;
     let differs = !state.statements.unnamed_is_clients || state.statements.names.contains_key(b"");
-    differs && !state.statements.unnamed_in_batch && state.pending.leaves_unnamed_open()
+    // To restore it, it must be known whether the transaction has failed.
+    let is_to_be_restored = !state.statements.unnamed_is_clients && !state.statements.names.contains_key(b"");
+    differs
+        && !state.statements.unnamed_in_batch
+        && (is_to_be_restored || state.pending.leaves_unnamed_open())
 }
 
 /// Bind or Describe of an unnamed statement that is the client's alone: it is made where it is used. That it is made
@@ -95,10 +100,11 @@ pub(super) fn restore(state: &mut Understanding, out: &mut BytesMut) -> Result<(
         state.sent(Origin::Pooler, Request::CloseUnnamed);
         return Ok(());
     };
-    let is_open = state.pending.awaits_sync();
+    // In a failed transaction the server refuses it as it would refuse the client's message.
+    let is_plain = state.pending.awaits_sync() || state.transaction == Status::Failed;
     out.extend_from_slice(&parse);
     state.sent(Origin::Pooler, Request::ParseUnnamed(Some(parse)));
-    if !is_open {
+    if !is_plain {
         // It takes a snapshot, and a client's own transaction may begin with what must come before that.
         out.extend_from_slice(&SYNC);
         state.sent(Origin::Pooler, Request::Sync);
