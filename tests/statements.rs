@@ -518,3 +518,90 @@ async fn lists_of_commands_keep_their_server_until_all_is_dropped() {
     // The only server is free for others again.
     assert_eq!(scene.client().await.value("SELECT 1").await.as_deref(), Some("1"));
 }
+
+/// DDL that went through the pooler: what is known to be outdated is not made afresh under who would misread it.
+#[tokio::test]
+async fn who_was_told_other_columns_is_not_given_new_ones_after_ddl_that_was_seen() {
+    let scene = Scene::set(1).await;
+    scene.direct.batch_execute("ALTER TABLE t OWNER TO weir").await.unwrap();
+    let (mut client, mut other) = (scene.client().await, scene.client().await);
+    client.write(&[parse("s", "SELECT a FROM t", &[]), describe('S', "s"), sync()].concat()).await;
+    client.expect("1 t T Z").await;
+    other.query("ALTER TABLE t ALTER a TYPE text").await;
+    client.write(&run("s")).await;
+    assert_eq!(error_of(&client.expect("E Z").await).field('M'), STALE);
+    client.write(&run_asking("s")).await;
+    client.expect("2 T D C Z").await;
+}
+
+/// A batch that its client never ended, and that would be sent again, is not sent to anybody else.
+#[tokio::test]
+async fn a_batch_of_a_client_that_has_left_is_forgotten() {
+    let scene = Scene::set(1).await;
+    let mut client = prepared(&scene).await;
+    scene.alter("ADD b text").await;
+    client.write(&[bind("", "s", &[]), execute("", 0), flush()].concat()).await;
+    drop(client);
+    let mut other = scene.client().await;
+    for _ in 0..3 {
+        assert_eq!(other.value("SELECT 1").await.as_deref(), Some("1"));
+        other.write(&[parse("", "SELECT 2", &[]), bind("", "", &[]), execute("", 0), sync()].concat()).await;
+        other.expect("1 2 D C Z").await;
+    }
+}
+
+/// The Sync that a refused batch still owes is answered once.
+#[tokio::test]
+async fn a_sync_is_answered_once() {
+    let scene = Scene::set(1).await;
+    let mut client = scene.client().await;
+    client.write(&[parse("s", "SELECT * FROM t", &[]), describe('S', "s"), sync()].concat()).await;
+    client.expect("1 t T Z").await;
+    scene.alter("ADD b text").await;
+    client.write(&[bind("", "s", &[]), execute("", 0), close('S', "s"), flush()].concat()).await;
+    assert_eq!(client.read().await.field('M'), STALE);
+    client.write(&[sync(), query("SELECT 1")].concat()).await;
+    client.expect("Z T D C Z").await;
+}
+
+#[tokio::test]
+async fn no_client_finds_what_sql_of_another_has_made() {
+    let scene = Scene::set(1).await;
+    let long = "n".repeat(70);
+    let mut one = scene.client().await;
+    one.query("PREPARE x AS SELECT 'mine'; SELECT 1").await;
+    one.query("PREPARE p AS SELECT 1").await;
+    one.query("DEALLOCATE p; SELECT 1").await;
+    one.terminate().await;
+    let mut one = scene.client().await;
+    one.write(&[parse(&long, "SELECT 'mine'", &[]), sync()].concat()).await;
+    one.expect("1 Z").await;
+    for name in [&long, &long[..63], &long] {
+        assert_eq!(one.value(&format!("EXECUTE {name}")).await.as_deref(), Some("mine"));
+    }
+    one.write(&[parse("", "SELECT 'mine'", &[]), sync(), parse("", "SELECT '\\xff'", &[]), sync()].concat())
+        .await;
+    one.read_until(b'Z').await;
+    one.read_until(b'Z').await;
+    let mut two = scene.client().await;
+    for sql in ["EXECUTE x", &format!("EXECUTE {long}")] {
+        assert_eq!(error_of(&two.query(sql).await).field('C'), "26000", "{sql}");
+    }
+    two.write(&run("")).await;
+    assert_eq!(error_of(&two.expect("E Z").await).field('C'), "26000");
+}
+
+#[tokio::test]
+async fn a_text_that_only_mentions_a_statement_changes_nothing() {
+    let scene = Scene::set(1).await;
+    let mut client = prepared(&scene).await;
+    scene
+        .direct
+        .batch_execute("ALTER TABLE t RENAME TO u; CREATE TABLE l (a text); GRANT ALL ON l TO weir")
+        .await
+        .unwrap();
+    client.query("BEGIN").await;
+    assert_eq!(tags(&client.query("INSERT INTO l VALUES ('please execute s')").await), "C Z");
+    assert_eq!(tags(&client.query("COMMIT").await), "C Z");
+    assert_eq!(client.value("SELECT count(*) FROM l").await.as_deref(), Some("1"));
+}

@@ -106,6 +106,7 @@ impl Server {
             Health::Ending | Health::Crashing => return Err(Unclean::Spent("it is about to end")),
         }
         state.pending.shrink();
+        state.rerun.give_up();
         Ok(Clean(()))
     }
 
@@ -121,6 +122,8 @@ impl Server {
         if !self.sending.is_between() || upstream.has_output() {
             return Err(Unclean::HalfMessage);
         }
+        // Nobody is there for whom the client's batch would be sent again.
+        self.state.rerun.give_up();
         timeout(PATIENCE, self.recover_steps(reset)).await.map_err(|_| Unclean::TooLate)??;
         self.settle(upstream)
     }

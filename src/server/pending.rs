@@ -109,6 +109,8 @@ pub enum Request {
     Query,
     /// Query that may take all of a client's names away.
     Discard,
+    /// DEALLOCATE, as a simple query, of a name that nothing is known of: SQL has given it in some other way.
+    DeallocateHere,
     /// DEALLOCATE of a client's name, as a simple query.
     Deallocate(Bytes),
     /// PREPARE under a client's name, as a simple query.
@@ -154,6 +156,7 @@ impl Request {
             self,
             Self::Query
                 | Self::Discard
+                | Self::DeallocateHere
                 | Self::Deallocate(_)
                 | Self::Prepare { .. }
                 | Self::Spell(_)
@@ -541,13 +544,8 @@ impl Pending {
             }
             (b'C', Request::SpellExecute(_)) => self.finish(statements),
             (b'C', Request::Prepare { name, statement }) => statements.prepared(name, statement),
-            (b'C', Request::Discard) => {
-                if backend::command_tag(body) == b"DEALLOCATE" {
-                    statements.deallocated_local();
-                }
-                self.completed(body, statements);
-            }
-            (b'C', Request::Query) => self.completed(body, statements),
+            (b'C', Request::DeallocateHere) => statements.deallocated_local(),
+            (b'C', Request::Query | Request::Discard) => self.completed(body, statements),
             // An outdated statement still tells its parameters, and then fails.
             (b't', Request::DescribeNamed { .. }) if *origin == Origin::Client => {
                 return Ok(Delivery::ClientLater);
@@ -698,10 +696,10 @@ impl Pending {
             _ => Delivery::Client,
         };
         if request.ends_batch() {
-            statements.failed(*origin, request);
+            statements.failed(*origin, request, code);
             return delivery;
         }
-        statements.failed(*origin, request);
+        statements.failed(*origin, request, code);
         if let Request::BindNamed { id, .. } | Request::DescribeNamed { id, .. } = request {
             match pooling_fault(fields) {
                 Some(PoolingFault::Outdated) => statements.outdated(*id),

@@ -50,6 +50,8 @@ pub struct Rerun {
     phase: Phase,
     kept: BytesMut,
     runs: u8,
+    /// Answers that the client has got in one run or another.
+    known: usize,
 }
 
 impl Rerun {
@@ -58,6 +60,7 @@ impl Rerun {
         self.kept.clear();
         self.phase = Phase::Open;
         self.runs = 0;
+        self.known = 0;
     }
 
     /// Nothing can be sent again.
@@ -105,6 +108,7 @@ impl Rerun {
 
     /// The batch was refused.
     pub(super) fn refused(&mut self, fault: Fault) {
+        self.known = self.known.max(fault.told);
         self.phase = Phase::Refused(fault);
     }
 
@@ -115,6 +119,12 @@ impl Rerun {
             Phase::Refused(fault) | Phase::Asking(fault) => Some(fault),
             Phase::Off | Phase::Open | Phase::Closed => None,
         }
+    }
+
+    /// How many answers the client has got already. A later run may have been refused earlier than the first.
+    #[must_use]
+    pub fn known(&self) -> usize {
+        self.known
     }
 
     /// The server is asked what the statement gives now.

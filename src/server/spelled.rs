@@ -1,5 +1,6 @@
 //! Names under which a server has statements as their client spells them.
 
+use super::names::significant;
 use bytes::Bytes;
 use std::collections::HashMap;
 
@@ -33,12 +34,13 @@ impl Spelled {
     /// The number of the statement of a name.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<u64> {
-        self.names.get(name).copied()
+        self.names.get(significant(name)).copied()
     }
 
     /// A statement is made under this name.
     pub fn insert(&mut self, spelling: Spelling) {
-        self.names.insert(spelling.name, spelling.id);
+        let count = significant(&spelling.name).len();
+        self.names.insert(spelling.name.slice(..count), spelling.id);
     }
 
     /// Whether there are none.
@@ -49,7 +51,7 @@ impl Spelled {
 
     /// The one of this name is gone, or never came.
     pub fn remove(&mut self, name: &[u8]) {
-        self.names.remove(name);
+        self.names.remove(significant(name));
     }
 
     /// All are gone.

@@ -11,6 +11,7 @@ use super::pending::{Origin, Request};
 use super::shape::Shape;
 use super::spelled::{Spelled, Spelling};
 use super::usage::Counted;
+use crate::wire::sqlstate;
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -26,6 +27,8 @@ pub enum Unnamed {
     Parsed(Bytes),
     /// One that was too large to be remembered: it exists on this server only.
     Here,
+    /// There may still be an older one. It is nobody's.
+    Doubtful,
 }
 
 /// What a client's name stands for.
@@ -162,7 +165,11 @@ impl Statements {
     /// The client's unnamed statement, to be kept for it.
     #[must_use]
     pub fn take_unnamed(&mut self) -> Unnamed {
-        if self.unnamed_is_clients { self.unnamed.clone() } else { std::mem::take(&mut self.own_unnamed) }
+        match &self.unnamed {
+            _ if !self.unnamed_is_clients => std::mem::take(&mut self.own_unnamed),
+            Unnamed::Doubtful => Unnamed::Absent,
+            unnamed => unnamed.clone(),
+        }
     }
 
     /// Whether there are statements that exist on this server only.
@@ -218,6 +225,19 @@ impl Statements {
             Hold::Sure => Presence::Sure,
             Hold::Coming { batch: since } if since == batch => Presence::Coming,
             Hold::Coming { .. } | Hold::Doubtful => Presence::Doubtful,
+        }
+    }
+
+    /// [`Statements::presence`] for a client that will read the rows as it was told of them before. What may be outdated
+    /// stays as it is: should it be, the server's error keeps the client from misreading them.
+    pub fn presence_for_told(&mut self, statement: &Statement) -> Presence {
+        let age = self.age_of(statement);
+        match self.held.get_mut(&statement.id()) {
+            Some(held) if held.hold == Hold::Sure && held.age != age => {
+                held.used = self.batch;
+                Presence::Sure
+            }
+            _ => self.presence(statement),
         }
     }
 
@@ -368,6 +388,7 @@ impl Statements {
             Request::CloseUnnamed
             | Request::Query
             | Request::Discard
+            | Request::DeallocateHere
             | Request::Prepare { .. }
             | Request::Spell(_)
             | Request::Deallocate(_)
@@ -412,13 +433,15 @@ impl Statements {
     }
 
     /// A request failed. A Parse drops the unnamed statement before it looks at the text.
-    pub(super) fn failed(&mut self, origin: Origin, request: &Request) {
+    pub(super) fn failed(&mut self, origin: Origin, request: &Request, code: Option<&str>) {
         if let Request::Spell(failed) | Request::SpellParse(failed) | Request::SpellExecute(failed) = request
+            && code != Some(sqlstate::DUPLICATE_STATEMENT)
         {
             self.spelled.remove(&failed.name);
         }
         if matches!(request, Request::ParseUnnamed(_)) {
-            self.unnamed = Unnamed::Absent;
+            // PostgreSQL drops the old one before it looks at the text, but not before it has read the message.
+            self.unnamed = Unnamed::Doubtful;
             // One that could not be restored is the client's all the same.
             if origin == Origin::Client {
                 self.unnamed_is_clients = true;
@@ -646,8 +669,8 @@ mod tests {
         let parse = Bytes::from_static(b"P");
         statements.succeeded(Origin::Client, Request::ParseUnnamed(Some(parse.clone())));
         assert_eq!(statements.unnamed, Unnamed::Parsed(parse));
-        statements.failed(Origin::Client, &Request::ParseUnnamed(None));
-        assert_eq!(statements.unnamed, Unnamed::Absent);
+        statements.failed(Origin::Client, &Request::ParseUnnamed(None), None);
+        assert_eq!(statements.unnamed, Unnamed::Doubtful);
         statements.succeeded(Origin::Client, Request::ParseUnnamed(None));
         assert_eq!(statements.unnamed, Unnamed::Here);
         statements.succeeded(Origin::Client, Request::Query);

@@ -183,8 +183,9 @@ impl Understanding {
 
     /// Whether the client will read rows as what it was told of this statement before.
     fn is_told(&self, name: &[u8]) -> bool {
-        let told = self.statements.names.get(name).and_then(|named| named.told);
-        told.is_some() && self.rerun.relies_on_what_was_told(name)
+        // A name that is not known any longer was closed behind that.
+        let named = self.statements.names.get(name);
+        named.is_none_or(|named| named.told.is_some()) && self.rerun.relies_on_what_was_told(name)
     }
 
     fn ready(&mut self, body: &[u8], events: &mut impl FnMut(Event, &Self)) -> Result<Delivery, Surprise> {

@@ -55,13 +55,15 @@ fn reject(link: &mut Link, fault: &Fault) {
         let _fits = put_message(out, b'E', |out| out.extend_from_slice(&fault.error));
         put_ready(out, Status::Idle);
     });
+    let _not_counted = link.note_answer();
 }
 
 /// Sends all of it again.
 fn run(link: &mut Link, up: &mut Pipe, interner: &Interner, fault: &Fault) -> Result<(), Departure> {
     let kept = link.server.state.rerun.take();
     forget_names(link, &kept, fault.told);
-    link.server.state.pending.mute(fault.told);
+    let known = link.server.state.rerun.known();
+    link.server.state.pending.mute(known);
     for (whole, message) in messages(&kept) {
         match upstream::judge(link, interner, &message)? {
             Verdict::Pass(request) => {
@@ -100,6 +102,6 @@ fn messages(kept: &[u8]) -> impl Iterator<Item = (&[u8], Message<'_>)> {
         let size = HEADER + body.len();
         let (whole, behind) = rest.split_at_checked(size)?;
         rest = behind;
-        Some((whole, Message { tag, body, size }))
+        Some((whole, Message { tag, body, size, behind }))
     })
 }

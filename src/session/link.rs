@@ -106,6 +106,7 @@ impl Link {
         client.link(server.cancel_handle());
         server.record().enter(ServerState::Active, Some(client.record.id));
         let state = &mut server.state;
+        state.rerun.give_up();
         if let Some(sql) = state.applied.transition(wanted, &state.baseline) {
             up.insert(|out| frontend::put_query(out, &sql))?;
             state.sent(Origin::Pooler, Request::Query);

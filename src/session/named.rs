@@ -142,7 +142,12 @@ pub(super) fn bind(
         return spelled::use_sql(link, name, Request::Bind).map(Some);
     }
     spelled::prepare_for_use(link, &statement, &mut bytes)?;
-    ensure_for_use(link, limit, &mut bytes, &statement)?;
+    // Made afresh, an outdated statement would give rows that such a client misreads; the server's error stops it.
+    let stays = relies_on_what_was_told(link, name, message)
+        && link.server.state.statements.presence_for_told(&statement) == Presence::Sure;
+    if !stays {
+        ensure_for_use(link, limit, &mut bytes, &statement)?;
+    }
     statement.usage.bound();
     link.steer(statement.steering(), statement.tail(), message.body);
     put_bind_head(&mut bytes, message, portal, replaces, &name_here(&statement, name))?;
@@ -151,6 +156,13 @@ pub(super) fn bind(
     link.server.state.sent(Origin::Client, Request::BindNamed { name, id: statement.id() });
     link.server.state.statements.bound = Some(bound);
     Ok(Some(Rewritten { bytes, replaces }))
+}
+
+/// Whether a client reads the rows as it was told of them before: it does not ask right behind the Bind.
+fn relies_on_what_was_told(link: &Link, name: &[u8], message: &Message<'_>) -> bool {
+    let told = link.server.state.statements.names.get(name).and_then(|named| named.told);
+    let asks = message.behind.first() == Some(&b'D') && message.behind.get(HEADER) == Some(&b'P');
+    told.is_some() && !asks
 }
 
 /// Describe of a named statement; `None` leaves the message as it is.
@@ -276,7 +288,12 @@ pub(super) fn query(link: &mut Link, body: &[u8]) -> Request {
     {
         return Request::Query;
     }
-    link.server.state.statements.doubt_all();
+    let statements = &mut link.server.state.statements;
+    if let Some(name) = deallocated_in(body) {
+        let is_known = statements.names.contains_key(&name) || statements.spelled.get(&name).is_some();
+        return if is_known { Request::Query } else { Request::DeallocateHere };
+    }
+    statements.doubt_all();
     Request::Discard
 }
 
@@ -479,7 +496,7 @@ mod tests {
 
     fn name_in(text: &str) -> Option<String> {
         let body = format!("{text}\0");
-        let message = Message { tag: b'Q', body: body.as_bytes(), size: HEADER + body.len() };
+        let message = Message { tag: b'Q', body: body.as_bytes(), size: HEADER + body.len(), behind: &[] };
         deallocated_name(&message).map(|name| String::from_utf8(name).unwrap())
     }
 
@@ -499,7 +516,7 @@ mod tests {
     #[test]
     fn a_rewritten_head_has_the_length_of_the_whole() {
         let body = b"portal\0name\0rest of the message";
-        let message = Message { tag: b'B', body, size: HEADER + body.len() };
+        let message = Message { tag: b'B', body, size: HEADER + body.len(), behind: &[] };
         let mut out = BytesMut::new();
         let replaces = HEADER + 12;
         put_bind_head(&mut out, &message, b"portal", replaces, b"pgweir_1").unwrap();

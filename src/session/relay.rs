@@ -213,7 +213,7 @@ fn lost(link: &Link, fault: &ServerFault) -> Parting {
 }
 
 /// How long a request and its transaction took, in microseconds; zero for what is not over.
-struct Times {
+pub(super) struct Times {
     query: u64,
     transaction: u64,
 }
@@ -234,7 +234,7 @@ impl Link {
     }
 
     /// The server has answered something: it may owe nothing any longer.
-    fn note_answer(&mut self) -> Option<Times> {
+    pub(super) fn note_answer(&mut self) -> Option<Times> {
         if !self.server.state.pending.owes_nothing() || self.server.state.rerun.is_due() {
             return None;
         }

@@ -9,13 +9,16 @@ use super::link::{Link, Tracking};
 use super::named::{self, Rewritten};
 use super::upstream::Message;
 use crate::server::{
-    Interner, Origin, PREFIX, PROBE, Request, Spelling, Statement, Understanding, speaks_of_statements,
+    Interner, Origin, PREFIX, Request, Spelling, Statement, Understanding, speaks_of_statements,
 };
 use crate::wire::backend::Status;
 use crate::wire::frontend::{self, SYNC};
 use crate::wire::{TooLong, put_message, split_cstr};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
+
+/// A name for the PREPARE of a statement that is made under its client's spelling.
+const SPELLER: &[u8] = b"pgweir_speller";
 
 /// Closes what another client has had made under its spelling.
 pub(super) fn clear(state: &mut Understanding, client: u64, out: &mut BytesMut) -> Result<(), TooLong> {
@@ -35,7 +38,9 @@ pub(super) fn clear(state: &mut Understanding, client: u64, out: &mut BytesMut) 
 /// What goes in front of a text, so that the statements it names are there.
 pub(super) fn prepare_mentioned(link: &mut Link, message: &Message<'_>) -> Result<BytesMut, TooLong> {
     let mut out = BytesMut::new();
-    if let Some(name) = named::deallocated_name(message) {
+    if message.tag == b'Q'
+        && let Some(name) = named::deallocated_name(message)
+    {
         // What is dropped need not be made.
         if !link.server.state.statements.names.contains_key(&name) {
             forget(link, &name, &mut out)?;
@@ -46,7 +51,7 @@ pub(super) fn prepare_mentioned(link: &mut Link, message: &Message<'_>) -> Resul
     if !(statements.names.is_empty() && statements.spelled.is_empty())
         && let Some(sql) = sql_of(message).filter(|sql| speaks_of_statements(sql))
     {
-        for name in identifiers(sql) {
+        for name in names_in(sql) {
             ensure(link, &name, &mut out)?;
         }
     }
@@ -55,8 +60,9 @@ pub(super) fn prepare_mentioned(link: &mut Link, message: &Message<'_>) -> Resul
 
 /// Whether a text speaks of statements: behind an earlier batch it waits, since answers that are still to come tell which
 /// there are, and whether the transaction lets any be made.
-pub(super) fn must_wait(message: &Message<'_>) -> bool {
-    sql_of(message).is_some_and(speaks_of_statements)
+pub(super) fn must_wait(link: &Link, message: &Message<'_>) -> bool {
+    // While it takes COPY data the server answers nothing.
+    !link.server.state.pending.takes_copy_data() && sql_of(message).is_some_and(speaks_of_statements)
 }
 
 /// The text of a Query or a Parse, as far as it is here.
@@ -76,7 +82,7 @@ pub(super) fn prepare_for_use(
     out: &mut BytesMut,
 ) -> Result<(), TooLong> {
     if statement.speaks_of_statements() {
-        for name in identifiers(statement.sql()) {
+        for name in names_in(statement.sql()) {
             ensure(link, &name, out)?;
         }
     }
@@ -85,6 +91,9 @@ pub(super) fn prepare_for_use(
 
 /// Sees to it that the server has the statement of a client's name under that name, and no older one.
 pub(super) fn ensure(link: &mut Link, name: &[u8], out: &mut BytesMut) -> Result<(), TooLong> {
+    if name.is_empty() {
+        return Ok(()); // SQL has no word for the unnamed statement
+    }
     let statements = &link.server.state.statements;
     let known = statements.names.get_key_value(name);
     let known = known.map(|(name, named)| (name.clone(), Arc::clone(&named.statement)));
@@ -131,15 +140,17 @@ fn make(link: &mut Link, name: Bytes, statement: &Statement, out: &mut BytesMut)
         state.sent(Origin::Pooler, Request::Spell(spelling));
         return Ok(());
     }
-    // A query would end the client's batch.
-    named::put_parse(out, PROBE, &[statement.tail(), &b"\0\0\0"[..]].concat())?;
+    // A query would end the client's batch. What an earlier one that failed has left goes first.
+    named::put_close(out, SPELLER)?;
+    state.sent(Origin::Pooler, Request::Close);
+    named::put_parse(out, SPELLER, &[statement.tail(), &b"\0\0\0"[..]].concat())?;
     state.sent(Origin::Pooler, Request::ParseForeign);
-    put_message(out, b'B', |out| out.extend_from_slice(&[PROBE, b"\0", PROBE, &[0; 7]].concat()))?;
+    put_message(out, b'B', |out| out.extend_from_slice(&[SPELLER, b"\0", SPELLER, &[0; 7]].concat()))?;
     state.sent(Origin::Pooler, Request::Bind);
-    put_message(out, b'E', |out| out.extend_from_slice(&[PROBE, &[0; 5]].concat()))?;
+    put_message(out, b'E', |out| out.extend_from_slice(&[SPELLER, &[0; 5]].concat()))?;
     state.sent(Origin::Pooler, Request::SpellExecute(spelling));
     for kind in [b'S', b'P'] {
-        put_message(out, b'C', |out| out.extend_from_slice(&[&[kind], PROBE, b"\0"].concat()))?;
+        put_message(out, b'C', |out| out.extend_from_slice(&[&[kind], SPELLER, b"\0"].concat()))?;
         state.sent(Origin::Pooler, Request::Close);
     }
     Ok(())
@@ -235,15 +246,59 @@ fn prepared_in(sql: &[u8]) -> Option<Vec<u8>> {
     (!name.eq_ignore_ascii_case(b"transaction")).then_some(name)
 }
 
-/// The identifiers in a text, as PostgreSQL reads them: folded to lower case, unless they are quoted. What stands in
-/// literals and comments is among them, which does no harm.
+/// The names behind `EXECUTE`, `PREPARE` and `DEALLOCATE` in a text.
+fn names_in(sql: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    let mut words = identifiers(sql).peekable();
+    std::iter::from_fn(move || {
+        loop {
+            let word = words.next()?;
+            let is_prepare = word == b"prepare";
+            if !is_prepare && word != b"execute" && word != b"deallocate" {
+                continue;
+            }
+            // DEALLOCATE PREPARE name.
+            if !is_prepare && words.peek().is_some_and(|next| next == b"prepare") {
+                continue;
+            }
+            return words.next();
+        }
+    })
+}
+
+/// The identifiers in a text, as PostgreSQL reads them: folded to lower case, unless they are quoted. Literals and comments
+/// are left out.
 fn identifiers(sql: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     let mut rest = sql;
     std::iter::from_fn(move || {
-        let at = rest.iter().position(|byte| is_identifier(*byte) || *byte == b'"')?;
-        rest = &rest[at..];
-        Some(if rest.first() == Some(&b'"') { quoted(&mut rest) } else { plain(&mut rest) })
+        loop {
+            let (&first, behind) = rest.split_first()?;
+            match first {
+                b'"' => return Some(quoted(&mut rest)),
+                b'\'' => rest = after(behind, b"'"),
+                b'-' if behind.first() == Some(&b'-') => rest = after(behind, b"\n"),
+                b'/' if behind.first() == Some(&b'*') => rest = after(behind, b"*/"),
+                b'$' => rest = after_dollar_quote(rest),
+                _ if is_identifier(first) => return Some(plain(&mut rest)),
+                _ => rest = behind,
+            }
+        }
     })
+}
+
+/// What stands behind the next such mark.
+fn after<'a>(sql: &'a [u8], mark: &[u8]) -> &'a [u8] {
+    let at = sql.windows(mark.len()).position(|window| window == mark);
+    at.map_or(&[], |at| &sql[at + mark.len()..])
+}
+
+/// What stands behind `$tag$ … $tag$`, or behind a dollar sign that is none of that.
+fn after_dollar_quote(sql: &[u8]) -> &[u8] {
+    let behind = &sql[1..];
+    let tag = behind.iter().position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_');
+    match tag.filter(|end| behind[*end] == b'$' && !behind[..*end].iter().any(u8::is_ascii_digit)) {
+        Some(end) => after(&behind[end + 1..], &sql[..end + 2]),
+        None => behind,
+    }
 }
 
 fn plain(rest: &mut &[u8]) -> Vec<u8> {
@@ -295,7 +350,17 @@ mod tests {
 
     #[test]
     fn identifiers_are_found() {
-        let found: Vec<_> = identifiers(b"EXECUTE A_1('x', \"q \"\"t\") -- \"open").collect();
-        assert_eq!(found, [&b"execute"[..], b"a_1", b"x", b"q \"t", b""]);
+        let found: Vec<_> =
+            identifiers(b"EXECUTE A_1('x y', $1, $a$ z $a$, \"q \"\"t\") /* b */ c -- \"open").collect();
+        assert_eq!(found, [&b"execute"[..], b"a_1", b"1", b"q \"t", b"c"]);
+    }
+
+    #[test]
+    fn only_names_behind_the_words_count() {
+        let found: Vec<_> = names_in(
+            b"select 'execute a', b; EXECUTE c(1); deallocate prepare d; PREPARE \"E\" as x; deallocate f",
+        )
+        .collect();
+        assert_eq!(found, [&b"c"[..], b"d", b"E", b"f"]);
     }
 }

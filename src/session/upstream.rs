@@ -37,6 +37,8 @@ pub(super) struct Message<'a> {
     pub(super) body: &'a [u8],
     /// Its size, header included.
     pub(super) size: usize,
+    /// What is here of the messages behind it.
+    pub(super) behind: &'a [u8],
 }
 
 impl Message<'_> {
@@ -82,8 +84,11 @@ pub(super) fn forward(
                 continue;
             }
             Piece::Head { .. } if !up.is_stuffed() => return Ok(()),
-            Piece::Head { tag, body, size } => Message { tag, body, size },
-            Piece::Whole { tag, body } => Message { tag, body, size: HEADER + body.len() },
+            Piece::Head { tag, body, size } => Message { tag, body, size, behind: &[] },
+            Piece::Whole { tag, body } => {
+                let size = HEADER + body.len();
+                Message { tag, body, size, behind: up.fresh().get(size..).unwrap_or_default() }
+            }
         };
         if must_wait(link, interner, &message) {
             return Ok(());
@@ -238,7 +243,7 @@ fn must_wait(link: &Link, interner: &Interner, message: &Message<'_>) -> bool {
     if matches!(message.tag, b'B' | b'D') && is_unnamed(message) {
         return unnamed::must_wait(link);
     }
-    if spelled::must_wait(message) {
+    if spelled::must_wait(link, message) {
         return true;
     }
     let name = match message.tag {
