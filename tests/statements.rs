@@ -605,3 +605,41 @@ async fn a_text_that_only_mentions_a_statement_changes_nothing() {
     assert_eq!(tags(&client.query("COMMIT").await), "C Z");
     assert_eq!(client.value("SELECT count(*) FROM l").await.as_deref(), Some("1"));
 }
+
+/// A server that has no copy of a statement, outdated or not, would give whatever comes now.
+#[tokio::test]
+async fn who_was_told_other_columns_is_not_given_new_ones_by_another_server() {
+    let scene = Scene::set(2).await;
+    scene.direct.batch_execute("ALTER TABLE t OWNER TO weir").await.unwrap();
+    let mut client = scene.client().await;
+    client.write(&[parse("s", "SELECT a FROM t", &[]), describe('S', "s"), sync()].concat()).await;
+    client.expect("1 t T Z").await;
+    let taken = client.server().await;
+    let mut other = scene.client().await;
+    other.query("ALTER TABLE t ADD b int").await;
+    // Not of this statement's: it is looked at once, and used.
+    let _blocker = occupy_server(&scene, &taken).await;
+    client.write(&run("s")).await;
+    client.expect("2 D C Z").await;
+    other.query("ALTER TABLE t ALTER a TYPE text").await;
+    other.query("DEALLOCATE ALL").await;
+    client.write(&run("s")).await;
+    let answer = client.expect("E Z").await;
+    assert_eq!((error_of(&answer).field('C'), error_of(&answer).field('M')), ("0A000".into(), STALE.into()));
+    client.write(&run_asking("s")).await;
+    client.expect("2 T D C Z").await;
+}
+
+/// Takes this server, and leaves the other one.
+async fn occupy_server(scene: &Scene, wanted: &str) -> Raw {
+    let mut others = Vec::new();
+    loop {
+        let mut other = scene.client().await;
+        other.query("BEGIN").await;
+        if other.server().await == wanted {
+            return other;
+        }
+        others.push(other);
+        assert!(others.len() < 2, "neither server is the one that was wanted");
+    }
+}

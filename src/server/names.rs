@@ -2,7 +2,7 @@
 
 use super::interner::Statement;
 use super::shape::Shape;
-use super::statements::Named;
+use super::statements::{Age, Named};
 use super::usage::Counted;
 use bytes::Bytes;
 use std::borrow::Borrow;
@@ -100,9 +100,9 @@ impl Names {
     }
 
     /// Notes what the client was told about the columns of what a name stands for.
-    pub(super) fn told(&mut self, name: &[u8], shape: Shape) {
+    pub(super) fn told(&mut self, name: &[u8], shape: Shape, at: Age) {
         if let Some(entry) = self.names.get_mut(significant(name)) {
-            entry.named.told = Some(shape);
+            (entry.named.told, entry.named.told_at) = (Some(shape), at);
         }
     }
 

@@ -38,11 +38,13 @@ pub struct Named {
     pub statement: Arc<Statement>,
     /// What the client was told last about its columns.
     pub told: Option<Shape>,
+    /// When that was.
+    pub(super) told_at: Age,
 }
 
 impl From<Arc<Statement>> for Named {
     fn from(statement: Arc<Statement>) -> Self {
-        Self { statement, told: None }
+        Self { statement, told: None, told_at: Age::default() }
     }
 }
 
@@ -83,8 +85,8 @@ pub enum Presence {
 }
 
 /// What may change the meaning of a statement that was parsed before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Age {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Age {
     /// DDL in the database.
     epoch: u64,
     /// Errors of other servers about this statement.
@@ -137,6 +139,8 @@ pub struct Statements {
     pub own_unnamed: Unnamed,
     /// Whether an unnamed statement of the client's own was made or closed in this batch.
     pub unnamed_in_batch: bool,
+    /// The client's name whose statement the server is asked about, before a message of the client's goes out.
+    pub looking: Option<Bytes>,
     /// What a Describe of pgweir's own has found.
     pub found: Option<Shape>,
     /// DDL that was committed in the database, as far as any server's client has said so.
@@ -238,6 +242,35 @@ impl Statements {
                 Presence::Sure
             }
             _ => self.presence(statement),
+        }
+    }
+
+    /// Whether a client that reads the rows of a statement as it was told of them before has to be kept from them until it
+    /// is known that they are the same: the server has no copy that would be refused, and something has changed since.
+    #[must_use]
+    pub fn must_be_looked_at(&self, name: &[u8]) -> bool {
+        self.names.get(name).is_some_and(|named| {
+            let held = self.held.get(&named.statement.id());
+            named.told.is_some()
+                && named.told_at != self.age_of(&named.statement)
+                && !named.statement.is_local()
+                && !named.statement.is_sql()
+                && !held.is_some_and(|held| held.hold != Hold::Doubtful)
+        })
+    }
+
+    /// The server was asked what a name's statement gives now. Tells whether its client knows that.
+    pub fn was_looked_at(&mut self, name: &[u8]) -> bool {
+        let found = self.found.take();
+        let Some(named) = self.names.get(name) else { return true };
+        let (told, age) = (named.told, self.age_of(&named.statement));
+        match (told, found) {
+            (Some(told), Some(found)) if !told.is_surely(found) => false,
+            (Some(told), _) => {
+                self.names.told(name, told, age);
+                true
+            }
+            (None, _) => true,
         }
     }
 
@@ -350,7 +383,10 @@ impl Statements {
         match origin {
             Origin::Pooler => self.found = Some(shape),
             Origin::Client => {
-                self.names.told(name, shape);
+                if let Some(named) = self.names.get(name) {
+                    let age = self.age_of(&named.statement);
+                    self.names.told(name, shape, age);
+                }
             }
         }
     }

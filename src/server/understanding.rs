@@ -164,7 +164,7 @@ impl Understanding {
             self.rerun.refused(fault);
             return Ok(Delivery::Tolerated);
         }
-        if self.rerun.has_asked() {
+        if self.rerun.has_asked() || self.statements.looking.is_some() {
             // The client hears of it when its batch goes out again.
             let _not_for_the_client = self.pending.answered(b'E', body, &mut self.statements)?;
             return Ok(Delivery::Tolerated);

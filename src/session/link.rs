@@ -10,6 +10,7 @@ use crate::pool::{ServerCheckout, ServerPool};
 use crate::server::{Names, Origin, Request, Settings, Steering, Unnamed};
 use crate::stats::ServerState;
 use crate::wire::{TooLong, frontend};
+use bytes::Bytes;
 use tokio::time::Instant;
 
 /// A server that works for one client.
@@ -28,6 +29,8 @@ pub(super) struct Link {
     pub(super) farewell: Farewell,
     /// What the unnamed statement does to statements, where that is known from its text.
     pub(super) unnamed_command: Option<Command>,
+    /// A name whose client would misread what its statement gives now: its next Bind is refused.
+    pub(super) outdated: Option<Bytes>,
     /// How the unnamed statement changes what later texts mean.
     pub(super) unnamed_steering: Option<Steering>,
     /// How named statements are treated.
@@ -107,6 +110,7 @@ impl Link {
         server.record().enter(ServerState::Active, Some(client.record.id));
         let state = &mut server.state;
         state.rerun.give_up();
+        state.statements.looking = None;
         if let Some(sql) = state.applied.transition(wanted, &state.baseline) {
             up.insert(|out| frontend::put_query(out, &sql))?;
             state.sent(Origin::Pooler, Request::Query);
@@ -129,6 +133,7 @@ impl Link {
             refusal: None,
             unnamed_command: None,
             unnamed_steering: None,
+            outdated: None,
             request: None,
             transaction: None,
             quiet: Instant::now(),

@@ -12,7 +12,7 @@ use super::spelled;
 use super::upstream::Message;
 use crate::server::{Bound, Interner, NOBODY, Origin, PREFIX, PROBE, Presence, Request, Statement, steering};
 use crate::wire::backend::Status;
-use crate::wire::{HEADER, MAX_MESSAGE, TooLong, frontend, put_message, split_cstr};
+use crate::wire::{HEADER, MAX_MESSAGE, Report, TooLong, frontend, put_message, split_cstr, sqlstate};
 use bytes::{BufMut, Bytes, BytesMut};
 use std::sync::Arc;
 
@@ -141,6 +141,9 @@ pub(super) fn bind(
     if statement.is_sql() {
         return spelled::use_sql(link, name, Request::Bind).map(Some);
     }
+    if link.outdated.take_if(|outdated| outdated == name).is_some() {
+        return refuse_outdated(link, message).map(Some);
+    }
     spelled::prepare_for_use(link, &statement, &mut bytes)?;
     // Made afresh, an outdated statement would give rows that such a client misreads; the server's error stops it.
     let stays = relies_on_what_was_told(link, name, message)
@@ -163,6 +166,28 @@ fn relies_on_what_was_told(link: &Link, name: &[u8], message: &Message<'_>) -> b
     let told = link.server.state.statements.names.get(name).and_then(|named| named.told);
     let asks = message.behind.first() == Some(&b'D') && message.behind.get(HEADER) == Some(&b'P');
     told.is_some() && !asks
+}
+
+/// Whether the server is to be asked first what a statement gives now. That ends in a Sync of pgweir's own, so nothing of
+/// the client's may be open.
+pub(super) fn must_look(link: &Link, message: &Message<'_>) -> bool {
+    let state = &link.server.state;
+    message.tag == b'B'
+        && link.tracking != Tracking::Off
+        && state.pending.is_settled()
+        && state.transaction != Status::Failed
+        && frontend::bind_statement(message.body).is_some_and(|name| {
+            state.statements.must_be_looked_at(name) && relies_on_what_was_told(link, name, message)
+        })
+}
+
+/// A Bind whose client would misread the rows: it gets the error that a server with an older copy gives.
+fn refuse_outdated(link: &mut Link, message: &Message<'_>) -> Result<Rewritten, TooLong> {
+    let mut bytes = BytesMut::new();
+    put_describe(&mut bytes, NOBODY)?;
+    let report = Report::error(sqlstate::FEATURE_NOT_SUPPORTED, "cached plan must not change result type");
+    link.server.state.sent(Origin::Client, Request::Refused(Box::new(report)));
+    Ok(Rewritten { bytes, replaces: message.size })
 }
 
 /// Describe of a named statement; `None` leaves the message as it is.

@@ -10,9 +10,10 @@ use super::unnamed;
 use crate::net::{BLOCK, Pipe};
 use crate::server::{Bound, Interner, Origin, Request, is_kept, steering};
 use crate::wire::backend::Status;
+use crate::wire::frontend::SYNC;
 use crate::wire::frontend::{Target, bind_statement, parse_name, target};
 use crate::wire::{HEADER, Piece, TooLong, split_cstr};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -93,6 +94,16 @@ pub(super) fn forward(
         if must_wait(link, interner, &message) {
             return Ok(());
         }
+        if link.server.state.statements.looking.is_some() || named::must_look(link, &message) {
+            match look(link, &message)? {
+                Look::Out(bytes) => {
+                    up.insert(|out| out.extend_from_slice(&bytes));
+                    return Ok(());
+                }
+                Look::UnderWay => return Ok(()),
+                Look::Done => {}
+            }
+        }
         let (taken, size) = (HEADER + message.body.len(), message.size);
         keep(link, &message, up.fresh());
         let verdict = judge(link, interner, &message)?;
@@ -100,6 +111,41 @@ pub(super) fn forward(
         link.rest = carry_out(link, up, taken, size, verdict);
     }
     Ok(())
+}
+
+/// A question to the server that comes before a client's message.
+enum Look {
+    /// It goes out.
+    Out(BytesMut),
+    /// The answer is still to come.
+    UnderWay,
+    /// It has come.
+    Done,
+}
+
+/// Asks what a statement gives now, before a client uses it that was told what it gave then.
+fn look(link: &mut Link, message: &Message<'_>) -> Result<Look, Departure> {
+    let state = &mut link.server.state;
+    let Tracking::Shared { limit, .. } = link.tracking else { return Ok(Look::Done) };
+    if state.statements.looking.is_some() {
+        if !state.pending.is_settled() {
+            return Ok(Look::UnderWay);
+        }
+        if let Some(name) = state.statements.looking.take()
+            && !state.statements.was_looked_at(&name)
+        {
+            link.outdated = Some(name);
+        }
+        return Ok(Look::Done);
+    }
+    let name = Bytes::copy_from_slice(bind_statement(message.body).unwrap_or_default());
+    let mut bytes = BytesMut::new();
+    state.statements.found = None;
+    state.statements.looking = Some(name.clone());
+    named::ask(link, limit, &mut bytes, &name).map_err(violation)?;
+    bytes.extend_from_slice(&SYNC);
+    link.server.state.sent(Origin::Pooler, Request::Sync);
+    Ok(Look::Out(bytes))
 }
 
 /// Keeps what may have to be sent again.
@@ -333,7 +379,7 @@ fn is_unnamed(message: &Message<'_>) -> bool {
 
 fn copy_if_small(message: &Message<'_>) -> Option<Bytes> {
     (message.is_whole() && message.size <= BLOCK).then(|| {
-        let mut copy = bytes::BytesMut::with_capacity(message.size);
+        let mut copy = BytesMut::with_capacity(message.size);
         // It has just been read, so it is no longer than a message may be.
         let _fits =
             crate::wire::put_message(&mut copy, message.tag, |out| out.extend_from_slice(message.body));
