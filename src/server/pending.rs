@@ -441,6 +441,16 @@ impl Pending {
         self.queue.front().map_or(Origin::Client, |(origin, _)| *origin)
     }
 
+    /// Who is to hear of a changed setting: pgweir alone, if it is its own query that changes settings. With any other message
+    /// of its own the server only gets round to saying what the client's have changed.
+    #[must_use]
+    pub fn audience_of_settings(&self) -> Origin {
+        match self.queue.front() {
+            Some((Origin::Pooler, Request::Query)) => Origin::Pooler,
+            _ => Origin::Client,
+        }
+    }
+
     /// Gives back the room that a long pipeline took.
     pub fn shrink(&mut self) {
         if self.queue.capacity() > KEPT {

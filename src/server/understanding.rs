@@ -122,7 +122,7 @@ impl Understanding {
         if tag == b'S' {
             // The value is not known, so nobody else may get this server.
             self.health = Health::Spent("a parameter is too long to be followed");
-            return Ok(self.pending.audience().into());
+            return Ok(self.pending.audience_of_settings().into());
         }
         let delivery = self.hear(tag, body, events)?;
         if delivery == Delivery::ClientLater {
@@ -146,7 +146,7 @@ impl Understanding {
             (Ok(name), Ok(value)) => self.applied = self.applied.after_report(name, value, &self.baseline),
             _ => self.health = Health::Spent("a parameter is not UTF-8"),
         }
-        Ok(self.pending.audience().into())
+        Ok(self.pending.audience_of_settings().into())
     }
 
     fn error(&mut self, body: &[u8], events: &mut impl FnMut(Event, &Self)) -> Result<Delivery, Surprise> {
