@@ -19,6 +19,7 @@ fn pooler() -> PgweirBuilder {
 async fn the_unix_socket() {
     let builder = || pooler().setting("unix_socket_dir", "{dir}").setting("unix_socket_mode", "0700");
     let mut pooler = builder().start();
+    pooler.logged("is ready").await; // the TCP port answers before there is a socket file
     let file = pooler.folder().join(format!(".s.PGSQL.{}", pooler.port()));
     let meta = std::fs::metadata(&file).unwrap();
     assert!(meta.file_type().is_socket());
@@ -64,6 +65,7 @@ async fn the_unix_socket() {
             pooler.folder().join("userlist.txt").display()
         )
     });
+    after.logged("is ready").await;
     let mut raw = Raw::open_unix(&folder, after.port()).await;
     raw.start(&[("user", "weir"), ("database", "weir")], "").await;
     raw.query("SELECT 1").await;
