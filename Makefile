@@ -31,10 +31,10 @@ test: setup check test-cargo test-majors build test-clients ## Everything
 test-cargo: ## All cargo tests, on Debian's PostgreSQL
 	$(CARGO) test
 
-test-majors: ## The core tests on each PostgreSQL major
+test-majors: ## The core tests, and those of statements, on each PostgreSQL major
 	@for major in $(MAJORS); do \
 	    echo "== PostgreSQL $$major"; \
-	    PGWEIR_TEST_PG=$$major $(CARGO) test --test core || exit 1; \
+	    PGWEIR_TEST_PG=$$major $(CARGO) test --test core --test statements || exit 1; \
 	done
 
 test-clients: build ## psql, pgbench and the drivers of other languages
