@@ -55,6 +55,20 @@ async fn prepared(scene: &Scene) -> Raw {
     client
 }
 
+/// Two such clients, whose statement is on both of two servers.
+async fn prepared_on_both(scene: &Scene) -> [Raw; 2] {
+    let mut clients = [prepared(scene).await, prepared(scene).await];
+    for client in &mut clients {
+        client.query("BEGIN").await;
+        client.write(&run("s")).await;
+        client.expect("2 D C Z").await;
+    }
+    for client in &mut clients {
+        client.query("COMMIT").await;
+    }
+    clients
+}
+
 /// What libpq sends for a prepared statement: it asks each time what comes.
 fn run_asking(name: &str) -> Vec<u8> {
     [bind("", name, &[]), describe('P', ""), execute("", 0), sync()].concat()
@@ -127,18 +141,7 @@ async fn who_was_told_other_columns_and_does_not_ask_again_gets_the_error() {
 #[tokio::test]
 async fn who_was_told_the_new_columns_meets_no_stale_plan() {
     let scene = Scene::set(2).await;
-    // The statement on both servers.
-    let mut holders = Vec::new();
-    for _ in 0..2 {
-        let mut holder = prepared(&scene).await;
-        holder.query("BEGIN").await;
-        holder.write(&run("s")).await;
-        holder.expect("2 D C Z").await;
-        holders.push(holder);
-    }
-    for holder in &mut holders {
-        holder.query("COMMIT").await;
-    }
+    let _holders = prepared_on_both(&scene).await;
     scene.alter("ADD b text").await;
     // One server is asked, and refreshed; the other one is not.
     let mut client = scene.client().await;
@@ -171,15 +174,7 @@ async fn in_a_transaction_the_error_is_the_clients_and_comes_once() {
 #[tokio::test]
 async fn an_error_on_one_server_refreshes_the_others() {
     let scene = Scene::set(2).await;
-    let (mut one, mut two) = (prepared(&scene).await, prepared(&scene).await);
-    for client in [&mut one, &mut two] {
-        client.query("BEGIN").await;
-        client.write(&run("s")).await;
-        client.expect("2 D C Z").await;
-    }
-    for client in [&mut one, &mut two] {
-        client.query("COMMIT").await;
-    }
+    let [mut one, mut two] = prepared_on_both(&scene).await;
     scene.alter("ADD b text").await;
     one.query("BEGIN").await;
     two.query("BEGIN").await;
@@ -194,15 +189,7 @@ async fn an_error_on_one_server_refreshes_the_others() {
 async fn ddl_that_was_seen_refreshes_all_servers_before_their_next_use() {
     let scene = Scene::set(2).await;
     scene.direct.batch_execute("ALTER TABLE t OWNER TO weir").await.unwrap();
-    let (mut one, mut two) = (prepared(&scene).await, prepared(&scene).await);
-    for client in [&mut one, &mut two] {
-        client.query("BEGIN").await;
-        client.write(&run("s")).await;
-        client.expect("2 D C Z").await;
-    }
-    for client in [&mut one, &mut two] {
-        client.query("COMMIT").await;
-    }
+    let [mut one, mut two] = prepared_on_both(&scene).await;
     one.query("ALTER TABLE t ADD b text").await;
     for client in [&mut one, &mut two] {
         client.query("BEGIN").await;

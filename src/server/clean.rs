@@ -3,7 +3,7 @@
 use super::{Event, Health, Origin, Request, Server, ServerFault, Understanding};
 use crate::net::Pipe;
 use crate::wire::backend::Status;
-use crate::wire::frontend::{self, SYNC, TERMINATE};
+use crate::wire::frontend::{self, TERMINATE};
 use crate::wire::{Report, Severity, TooLong};
 use bytes::BytesMut;
 use std::future::poll_fn;
@@ -177,8 +177,7 @@ impl Server {
             // A Sync alone would commit what its client never did.
             frontend::put_query(&mut out, "ROLLBACK")?;
             self.state.sent(Origin::Pooler, Request::Query);
-            out.extend_from_slice(&SYNC);
-            self.state.sent(Origin::Pooler, Request::Sync);
+            self.state.put_sync(&mut out);
         }
         Ok(out)
     }

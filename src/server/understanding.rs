@@ -5,7 +5,9 @@ use super::rerun::Rerun;
 use super::settings::{Parameters, Settings};
 use super::statements::Statements;
 use crate::wire::backend::{self, Status};
+use crate::wire::frontend::SYNC;
 use crate::wire::{Fields, sqlstate};
+use bytes::BytesMut;
 use std::sync::Arc;
 
 /// How a server connection is.
@@ -84,6 +86,12 @@ impl Understanding {
     /// Notes a message that goes to the server now.
     pub fn sent(&mut self, origin: Origin, request: Request) {
         self.pending.sent(origin, request, &mut self.statements);
+    }
+
+    /// Writes a Sync of pgweir's own behind messages of its own.
+    pub fn put_sync(&mut self, out: &mut BytesMut) {
+        out.extend_from_slice(&SYNC);
+        self.sent(Origin::Pooler, Request::Sync);
     }
 
     /// Hears a whole message; tells what becomes of it.

@@ -6,9 +6,9 @@ use super::link::{Link, Tracking};
 use super::named;
 use super::upstream::{self, Message, Verdict, violation};
 use crate::net::Pipe;
-use crate::server::{Fault, Interner, Origin, Request};
+use crate::server::{Fault, Interner, Origin};
 use crate::wire::backend::{Status, put_ready};
-use crate::wire::frontend::{SYNC, parse_name};
+use crate::wire::frontend::parse_name;
 use crate::wire::{HEADER, MAX_MESSAGE, Piece, Scanner, put_message};
 
 /// Takes the next step, as soon as the server has done with the last one.
@@ -17,8 +17,7 @@ pub(super) fn advance(link: &mut Link, up: &mut Pipe, interner: &Interner) -> Re
     let Some(fault) = state.rerun.fault().cloned() else { return Ok(()) };
     if state.pending.is_skipping() {
         // The client waits for an answer before it sends its Sync.
-        up.insert(|out| out.extend_from_slice(&SYNC));
-        state.sent(Origin::Pooler, Request::Sync);
+        up.insert(|out| state.put_sync(out));
         return Ok(());
     }
     if !state.pending.is_settled() {
@@ -42,8 +41,7 @@ fn ask(link: &mut Link, up: &mut Pipe, fault: &Fault) -> Result<(), Departure> {
     link.server.state.statements.found = None;
     link.server.state.rerun.ask();
     up.insert(|out| named::ask(link, limit, out, &fault.name)).map_err(violation)?;
-    up.insert(|out| out.extend_from_slice(&SYNC));
-    link.server.state.sent(Origin::Pooler, Request::Sync);
+    up.insert(|out| link.server.state.put_sync(out));
     Ok(())
 }
 

@@ -79,11 +79,10 @@ pub(super) fn make(
     }
     link.server.pool().traffic.count(|t| &t.server_parses);
     statement.usage.parsed();
-    if !statement.is_local() {
-        link.server.state.statements.comes(&statement);
-    }
     if statement.is_local() {
         spelled::forget(link, &key, &mut bytes)?;
+    } else {
+        link.server.state.statements.comes(&statement);
     }
     let replaces = put_parse_head(&mut bytes, &name_here(&statement, &key), message, &key)?;
     link.server.state.sent(Origin::Client, Request::ParseNamed { name: Some(key), statement });

@@ -12,7 +12,7 @@ use crate::server::{
     Interner, Origin, PREFIX, Request, Spelling, Statement, Understanding, speaks_of_statements,
 };
 use crate::wire::backend::Status;
-use crate::wire::frontend::{self, SYNC};
+use crate::wire::frontend;
 use crate::wire::{TooLong, put_message, split_cstr};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
@@ -30,8 +30,7 @@ pub(super) fn clear(state: &mut Understanding, client: u64, out: &mut BytesMut) 
         named::put_close(out, &name)?;
         state.sent(Origin::Pooler, Request::Close);
     }
-    out.extend_from_slice(&SYNC);
-    state.sent(Origin::Pooler, Request::Sync);
+    state.put_sync(out);
     Ok(())
 }
 
@@ -109,8 +108,7 @@ pub(super) fn ensure(link: &mut Link, name: &[u8], out: &mut BytesMut) -> Result
     }
     if !is_open && link.server.state.pending.awaits_sync() {
         // A Parse takes a snapshot, and what comes may begin with what must come before that.
-        out.extend_from_slice(&SYNC);
-        link.server.state.sent(Origin::Pooler, Request::Sync);
+        link.server.state.put_sync(out);
     }
     Ok(())
 }

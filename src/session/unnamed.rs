@@ -10,8 +10,7 @@ use super::named::{self, Rewritten};
 use super::upstream::Message;
 use crate::server::{Interner, Origin, Request, Statement, Understanding, Unnamed, depends_on_the_hour};
 use crate::wire::backend::Status;
-use crate::wire::frontend::{self, SYNC};
-use crate::wire::{TooLong, split_cstr};
+use crate::wire::{TooLong, frontend, split_cstr};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
@@ -42,7 +41,7 @@ fn shared(link: &Link, interner: &Interner, tail: &[u8]) -> Option<Arc<Statement
         return Some(Arc::clone(same));
     }
     let (sql, _) = split_cstr(tail)?;
-    if !interner.has_seen(context, tail) || !reads_or_writes(sql) || depends_on_the_hour(sql) {
+    if !reads_or_writes(sql) || !interner.has_seen(context, tail) || depends_on_the_hour(sql) {
         return None;
     }
     // Over the limit on memory it is parsed as ever.
@@ -68,12 +67,14 @@ pub(super) fn is_shared(link: &Link) -> bool {
 /// the client, it does not matter.
 pub(super) fn must_wait(link: &Link) -> bool {
     let state = &link.server.state;
-    let differs = !state.statements.unnamed_is_clients || state.statements.names.contains_key(b"");
-    // To restore it, it must be known whether the transaction has failed.
-    let is_to_be_restored = !state.statements.unnamed_is_clients && !state.statements.names.contains_key(b"");
-    differs
-        && !state.statements.unnamed_in_batch
-        && (is_to_be_restored || state.pending.leaves_unnamed_open())
+    if state.statements.unnamed_in_batch {
+        false
+    } else if state.statements.names.contains_key(b"") {
+        state.pending.leaves_unnamed_open()
+    } else {
+        // To restore it, it must be known whether the transaction has failed.
+        !state.statements.unnamed_is_clients
+    }
 }
 
 /// Bind or Describe of an unnamed statement that is the client's alone: it is made where it is used. That it is made
@@ -106,8 +107,7 @@ pub(super) fn restore(state: &mut Understanding, out: &mut BytesMut) -> Result<(
     state.sent(Origin::Pooler, Request::ParseUnnamed(Some(parse)));
     if !is_plain {
         // It takes a snapshot, and a client's own transaction may begin with what must come before that.
-        out.extend_from_slice(&SYNC);
-        state.sent(Origin::Pooler, Request::Sync);
+        state.put_sync(out);
     }
     Ok(())
 }

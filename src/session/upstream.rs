@@ -10,7 +10,6 @@ use super::unnamed;
 use crate::net::{BLOCK, Pipe};
 use crate::server::{Bound, Interner, Origin, Request, is_kept, steering};
 use crate::wire::backend::Status;
-use crate::wire::frontend::SYNC;
 use crate::wire::frontend::{Target, bind_statement, parse_name, target};
 use crate::wire::{HEADER, Piece, TooLong, split_cstr};
 use bytes::{Bytes, BytesMut};
@@ -143,8 +142,7 @@ fn look(link: &mut Link, message: &Message<'_>) -> Result<Look, Departure> {
     state.statements.found = None;
     state.statements.looking = Some(name.clone());
     named::ask(link, limit, &mut bytes, &name).map_err(violation)?;
-    bytes.extend_from_slice(&SYNC);
-    link.server.state.sent(Origin::Pooler, Request::Sync);
+    link.server.state.put_sync(&mut bytes);
     Ok(Look::Out(bytes))
 }
 
