@@ -187,6 +187,14 @@ pub struct ClientTimeouts {
     pub transaction: Option<Duration>,
 }
 
+impl ClientTimeouts {
+    /// Whether there is one behind the login.
+    #[must_use]
+    pub fn has_any(&self) -> bool {
+        [self.idle, self.idle_transaction, self.query, self.transaction].iter().any(Option::is_some)
+    }
+}
+
 /// What is logged, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {

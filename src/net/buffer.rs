@@ -1,6 +1,6 @@
 //! A block of bytes with two cursors, borrowed from this thread's stock and given back as soon as it is empty.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,23 +10,35 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// sessions fit into a cache's worth of megabytes.
 pub const BLOCK: usize = 16 * 1024;
 
+/// Room in front of what is read, so that a message can get a longer head where it stands.
+const HEADROOM: usize = 128;
+
+/// Bytes that are moved to make room in front of what follows them; more are not worth it.
+const NEAR: usize = 1024;
+
 /// Blocks that a thread keeps for reuse; what a storm needed beyond them goes back to the allocator.
 const STOCK: usize = 256;
 
 thread_local! {
+    /// The block used last. A reader that finds nothing to read gives back at once what it has just taken.
+    static LAST: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
     static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
 }
 
 fn borrow_block() -> Box<[u8]> {
-    FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; BLOCK].into_boxed_slice())
+    LAST.take()
+        .or_else(|| FREE.with_borrow_mut(Vec::pop))
+        .unwrap_or_else(|| vec![0; HEADROOM + BLOCK].into_boxed_slice())
 }
 
 fn return_block(block: Box<[u8]>) {
-    FREE.with_borrow_mut(|free| {
-        if free.len() < STOCK {
-            free.push(block);
-        }
-    });
+    if let Some(block) = LAST.replace(Some(block)) {
+        FREE.with_borrow_mut(|free| {
+            if free.len() < STOCK {
+                free.push(block);
+            }
+        });
+    }
 }
 
 /// Bytes that were read and are not used up yet. Without any it holds no block.
@@ -59,7 +71,23 @@ impl Buffer {
     /// Whether not one byte more fits in.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.end - self.start == BLOCK
+        self.end - self.start >= BLOCK
+    }
+
+    /// Replaces the `count` bytes behind the first `keep` by others, if that takes no more than to move those first ones
+    /// a little; tells whether it was done.
+    pub fn splice(&mut self, keep: usize, count: usize, bytes: &[u8]) -> bool {
+        let Some(block) = self.block.as_mut().filter(|_| keep <= NEAR) else { return false };
+        let Some(start) = (self.start + count).checked_sub(bytes.len()) else { return false };
+        if keep > 0 {
+            block.copy_within(self.start..self.start + keep, start);
+        }
+        block[start + keep..start + keep + bytes.len()].copy_from_slice(bytes);
+        self.start = start;
+        if self.is_empty() {
+            self.consume(0);
+        }
+        true
     }
 
     /// Drops so many bytes from the front; with the last one the block goes back.
@@ -83,10 +111,16 @@ impl Buffer {
         cx: &mut Context<'_>,
         source: &mut R,
     ) -> Poll<io::Result<usize>> {
-        let mut block = self.block.take().unwrap_or_else(borrow_block);
-        if self.end == BLOCK && self.start > 0 {
-            block.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
+        let mut block = match self.block.take() {
+            Some(block) => block,
+            None => {
+                (self.start, self.end) = (HEADROOM, HEADROOM);
+                borrow_block()
+            }
+        };
+        if self.end == block.len() && self.start > HEADROOM {
+            block.copy_within(self.start..self.end, HEADROOM);
+            (self.start, self.end) = (HEADROOM, HEADROOM + self.end - self.start);
         }
         let mut spare = ReadBuf::new(&mut block[self.end..]);
         let result = Pin::new(source).poll_read(cx, &mut spare).map_ok(|()| spare.filled().len());
@@ -130,6 +164,29 @@ mod tests {
         assert_eq!(buffer.bytes(), b"bc");
         buffer.consume(2);
         assert!(buffer.block.is_none() && buffer.is_empty());
+    }
+
+    #[test]
+    fn a_head_grows_into_the_room_in_front_of_it() {
+        let mut buffer = Buffer::default();
+        assert!(!buffer.splice(0, 0, b"x"), "there is no block");
+        fill(&mut buffer, b"abcdef");
+        assert!(buffer.splice(1, 2, b"XYZW"));
+        assert_eq!(buffer.bytes(), b"aXYZWdef");
+        assert!(buffer.splice(2, 3, b""));
+        assert_eq!(buffer.bytes(), b"aXdef");
+        assert!(!buffer.splice(0, 0, &[0; HEADROOM + 2]), "there is not so much room");
+        assert!(buffer.splice(0, 5, b"") && buffer.block.is_none());
+    }
+
+    #[test]
+    fn a_block_with_a_longer_head_is_full_all_the_same() {
+        let mut buffer = Buffer::default();
+        assert_eq!(fill(&mut buffer, &[1; BLOCK - 1]), BLOCK - 1);
+        assert!(buffer.splice(0, 1, b"four") && buffer.is_full());
+        buffer.consume(BLOCK);
+        assert_eq!(fill(&mut buffer, &[2; 1]), 1);
+        assert_eq!(buffer.bytes(), [1, 1, 2]);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// A buffer in three parts: *staged* bytes that go out first, *passed* bytes that follow them, and *fresh* bytes that
 /// nobody has judged yet.
 ///
-/// The usual way is read, pass all, write: no byte is copied. Only when something is put in between or taken out of
-/// the middle, what was passed before that place is moved to the stage.
+/// The usual way is read, pass all, write: no byte is copied. A little that is put in or taken out moves what was passed
+/// before that place within the block; where that is not enough room or too much to move, it goes to the stage.
 #[derive(Debug, Default)]
 pub struct Pipe {
     staged: BytesMut,
@@ -61,8 +61,19 @@ impl Pipe {
 
     /// Takes the next `count` fresh bytes out of the stream.
     pub fn drop_fresh(&mut self, count: usize) {
+        self.replace(count, &[]);
+    }
+
+    /// Takes the next `count` fresh bytes out of the stream; others go out in their place.
+    pub fn replace(&mut self, count: usize, bytes: &[u8]) {
+        let count = count.min(self.fresh().len());
+        if self.buffer.splice(self.passed, count, bytes) {
+            self.passed += bytes.len();
+            return;
+        }
         self.stage_passed();
-        self.buffer.consume(count.min(self.buffer.bytes().len()));
+        self.staged.extend_from_slice(bytes);
+        self.buffer.consume(count);
     }
 
     /// Puts bytes of our own behind what was passed so far; the closure appends them.
@@ -187,5 +198,21 @@ mod tests {
         while pipe.poll_drain(&mut cx, &mut sink).is_pending() {}
         assert_eq!(sink.0, b"bcXYZfghi");
         assert_eq!((pipe.fresh(), pipe.has_output()), (&b"j"[..], false));
+    }
+
+    #[test]
+    fn what_is_replaced_comes_out_in_its_place_whether_there_is_room_for_it_or_not() {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        for size in [0, 1, 3, 100, 500, 5000] {
+            let (new, mut pipe, mut sink) = (vec![b'N'; size], Pipe::default(), Vec::new());
+            assert!(matches!(pipe.poll_fill(&mut cx, &mut &b"abcdefghij"[..]), Poll::Ready(Ok(10))));
+            pipe.pass(2);
+            pipe.replace(3, &new);
+            pipe.pass(1);
+            pipe.replace(2, &new);
+            assert!(matches!(pipe.poll_drain(&mut cx, &mut sink), Poll::Ready(Ok(()))));
+            assert_eq!(sink, [&b"ab"[..], &new, b"f", &new].concat());
+            assert_eq!(pipe.fresh(), b"ij");
+        }
     }
 }

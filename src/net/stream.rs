@@ -4,7 +4,7 @@ use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -119,15 +119,7 @@ impl Stream {
     #[must_use]
     pub fn has_news(&self) -> bool {
         let mut byte = [0];
-        let mut cx = Context::from_waker(Waker::noop());
-        let ready = match self {
-            Self::Tcp(stream) => stream.poll_read_ready(&mut cx),
-            Self::Unix(stream) => stream.poll_read_ready(&mut cx),
-        };
-        if ready.is_pending() {
-            return false;
-        }
-        // Readiness may be stale; only a read tells, and clears it.
+        // This asks the reactor first. Readiness may be stale; only a read tells, and clears it.
         let read = match self {
             Self::Tcp(stream) => stream.try_read(&mut byte),
             Self::Unix(stream) => stream.try_read(&mut byte),

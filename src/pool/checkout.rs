@@ -6,6 +6,7 @@ use super::{Connector, Pool, Pooled};
 use crate::stats::ServerRecord;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use tokio::time::Instant;
 
 /// A server that is handed out. To drop it closes the server: nobody can forget to clean one up.
 #[derive(Debug)]
@@ -22,9 +23,15 @@ impl<C: Connector> Checkout<C> {
 
     /// Puts the server back: the oldest waiter gets it. One that is too old, outdated or over a lowered limit is
     /// closed instead.
-    pub fn release(mut self, _proof: <C::Server as Pooled>::Proof) {
+    pub fn release(self, proof: <C::Server as Pooled>::Proof) {
+        self.release_since(proof, None);
+    }
+
+    /// The same for a server of which it is known since when it has had nothing to do: about now.
+    pub fn release_since(mut self, _proof: <C::Server as Pooled>::Proof, idle: Option<Instant>) {
         if let Some((ticket, member)) = self.out.take()
-            && let Some((ticket, unwanted)) = self.pool.put_back(ticket, member)
+            && let Some((ticket, unwanted)) =
+                self.pool.put_back(ticket, member, idle.unwrap_or_else(Instant::now))
         {
             self.out = Some((ticket, unwanted)); // dropped with self, and so closed
         }

@@ -3,7 +3,7 @@
 use super::Pooled;
 use super::quota::Seat;
 use crate::stats::{Entry, ServerRecord};
-use std::thread::ThreadId;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -13,7 +13,7 @@ pub(super) struct Member<S> {
     pub(super) server: S,
     pub(super) record: Entry<ServerRecord>,
     /// The thread whose reactor polls the connection.
-    pub(super) home: ThreadId,
+    pub(super) home: Home,
     /// When it is too old to be used again; `None` with `server_lifetime = 0`, which uses a server once.
     pub(super) expires: Option<Instant>,
     /// Since when nobody has used it.
@@ -21,6 +21,21 @@ pub(super) struct Member<S> {
     /// The pool's generation at the time it was dialled; an older one is not used again.
     pub(super) generation: u64,
     seat: Seat,
+}
+
+/// Names a thread. The standard library's name of the current one costs more to find out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Home(u32);
+
+impl Home {
+    /// That of this thread.
+    pub(super) fn here() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        thread_local! {
+            static HERE: Home = Home(NEXT.fetch_add(1, Ordering::Relaxed));
+        }
+        HERE.with(|here| *here)
+    }
 }
 
 /// A member as it is handed about: what holds one, idle clients included, needs room for a pointer only.
@@ -36,8 +51,7 @@ impl<S> Member<S> {
     ) -> Self {
         let now = Instant::now();
         let expires = lifetime.map(|lifetime| now + jittered(lifetime));
-        let home = std::thread::current().id();
-        Self { server, record, home, expires, idle_since: now, generation, seat }
+        Self { server, record, home: Home::here(), expires, idle_since: now, generation, seat }
     }
 
     /// Ends the connection, and then gives its seat back. From the call on, its seat counts as leaving.

@@ -165,6 +165,11 @@ impl<C: Connector> Pool<C> {
         self.settings.load_full()
     }
 
+    /// Reads of its settings as of now, without keeping them.
+    pub fn with_settings<T>(&self, read: impl FnOnce(&PoolSettings) -> T) -> T {
+        read(&self.settings.load())
+    }
+
     /// What a server of this pool reported at its login; `None` before the first one.
     #[must_use]
     pub fn greeting(&self) -> Option<Arc<Parameters>> {
@@ -297,8 +302,8 @@ impl<C: Connector> Pool<C> {
         &self,
         ticket: TicketInHand,
         mut member: Held<C::Server>,
+        now: Instant,
     ) -> Option<(TicketInHand, Held<C::Server>)> {
-        let now = Instant::now();
         let outdated = member.generation != self.generation.load(Ordering::Acquire);
         if outdated || member.is_expired(now) || self.quotas.excess() > 0 {
             return Some((ticket, member));

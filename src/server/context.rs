@@ -70,8 +70,7 @@ pub(super) fn is_indifferent(setting: &str) -> bool {
 #[must_use]
 pub fn steering(sql: &[u8]) -> Option<Steering> {
     // Of most texts this is all that is asked.
-    let mentions_set = sql.windows(3).any(|word| word.eq_ignore_ascii_case(b"set"));
-    if !mentions_set {
+    if !contains(sql, b't', b"set") {
         return None;
     }
     let commands = sql.split(|byte| *byte == b';').filter_map(steering_of_command).reduce(wider);
@@ -134,7 +133,17 @@ fn words(sql: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[must_use]
 pub fn speaks_of_statements(sql: &[u8]) -> bool {
     const WORDS: [&[u8]; 3] = [b"execute", b"prepare", b"deallocate"];
-    words(sql).any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
+    let may = contains(sql, b'x', WORDS[0]) || contains(sql, b'p', WORDS[1]) || contains(sql, b'c', WORDS[2]);
+    may && words(sql).any(|word| WORDS.iter().any(|known| word.eq_ignore_ascii_case(known)))
+}
+
+/// Whether a text contains a word in any case. It is looked for by one of its letters: the first of that kind in it.
+fn contains(sql: &[u8], letter: u8, word: &[u8]) -> bool {
+    let Some(at) = word.iter().position(|byte| *byte == letter) else { return false };
+    memchr::memchr2_iter(letter, letter.to_ascii_uppercase(), sql).any(|found| {
+        let start = found.checked_sub(at);
+        start.and_then(|start| sql.get(start..start + word.len())).is_some_and(|here| here.eq_ignore_ascii_case(word))
+    })
 }
 
 /// Whether a text means something else tomorrow: PostgreSQL reads `'now'`, `'today'` and their like when it parses it.

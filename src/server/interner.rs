@@ -47,6 +47,8 @@ const PRIVATE: u64 = 1 << 63;
 /// never given to another.
 pub struct Statement {
     id: u64,
+    /// Its name on servers.
+    name: Box<str>,
     /// The context, and the tail.
     key: Bytes,
     tail: Bytes,
@@ -84,12 +86,6 @@ impl Statement {
         self.id
     }
 
-    /// Writes its name on servers, without an end.
-    pub fn put_name(&self, out: &mut BytesMut) {
-        out.put_slice(PREFIX);
-        out.put_slice(self.id.to_string().as_bytes());
-    }
-
     /// The SQL, the zero byte that ends it, and the parameter types. Empty for one that was too large to be kept.
     #[must_use]
     pub fn tail(&self) -> &Bytes {
@@ -98,8 +94,8 @@ impl Statement {
 
     /// Its name on servers.
     #[must_use]
-    pub fn name(&self) -> String {
-        format!("{}{}", String::from_utf8_lossy(PREFIX), self.id)
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The SQL, in its client's encoding.
@@ -337,6 +333,7 @@ impl Interner {
         let sql = split_cstr(&tail).map_or(&tail[..], |(sql, _)| sql);
         Arc::new(Statement {
             id,
+            name: format!("{}{id}", String::from_utf8_lossy(PREFIX)).into(),
             steering: steering(sql),
             speaks_of_statements: speaks_of_statements(sql),
             is_sql,

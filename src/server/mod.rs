@@ -48,6 +48,8 @@ pub struct Server {
     hearing: Scanner,
     /// A message that its client gets with the next one.
     later: BytesMut,
+    /// Room to write messages in, kept between them.
+    pub scratch: BytesMut,
     /// Whether the rest of the message that `hearing` is inside of goes to the client.
     rest: Origin,
     /// Where the stream of messages to the server stands.
@@ -81,6 +83,7 @@ impl Server {
             input,
             hearing: Scanner::default(),
             later: BytesMut::new(),
+            scratch: BytesMut::new(),
             rest: Origin::Client,
             sending: Scanner::default(),
             state,

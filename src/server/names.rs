@@ -5,6 +5,7 @@ use super::shape::Shape;
 use super::statements::{Age, Named};
 use super::usage::Counted;
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
@@ -58,96 +59,137 @@ struct Entry {
     counted: Counted,
 }
 
-/// The named statements of a client.
+/// The named statements of a client. Without any it takes no room beside that of a pointer.
 #[derive(Debug, Default)]
-pub struct Names {
-    names: HashMap<Name, Entry>,
+pub struct Names(Option<Box<Book>>);
+
+#[derive(Debug, Default)]
+struct Book {
+    named: HashMap<Name, Entry, RandomState>,
+    /// That of the empty name: of an unnamed statement that is shared.
+    unnamed: Option<Entry>,
     bytes: usize,
+}
+
+impl Book {
+    fn entry(&self, name: &[u8]) -> Option<&Entry> {
+        if name.is_empty() { self.unnamed.as_ref() } else { self.named.get(significant(name)) }
+    }
+
+    fn entry_mut(&mut self, name: &[u8]) -> Option<&mut Entry> {
+        if name.is_empty() { self.unnamed.as_mut() } else { self.named.get_mut(significant(name)) }
+    }
 }
 
 impl Names {
     /// What a name stands for.
     #[must_use]
     pub fn get(&self, name: &[u8]) -> Option<&Named> {
-        self.names.get(significant(name)).map(|entry| &entry.named)
+        self.0.as_ref()?.entry(name).map(|entry| &entry.named)
     }
 
     /// The name as it was given, and what it stands for.
     #[must_use]
-    pub fn get_key_value(&self, name: &[u8]) -> Option<(&Bytes, &Named)> {
-        self.names.get_key_value(significant(name)).map(|(name, entry)| (&name.0, &entry.named))
+    pub fn get_key_value(&self, name: &[u8]) -> Option<(Bytes, &Named)> {
+        let book = self.0.as_ref()?;
+        if name.is_empty() {
+            return book.unnamed.as_ref().map(|entry| (Bytes::new(), &entry.named));
+        }
+        book.named.get_key_value(significant(name)).map(|(name, entry)| (name.0.clone(), &entry.named))
     }
 
     /// Whether a name stands for something.
     #[must_use]
     pub fn contains_key(&self, name: &[u8]) -> bool {
-        self.names.contains_key(significant(name))
+        self.get(name).is_some()
     }
 
     /// Gives a name, and takes it from what had it.
     pub fn insert(&mut self, name: Bytes, named: Named) {
         self.remove(&name);
-        self.bytes += cost(&name, &named);
+        let book = self.0.get_or_insert_default();
+        book.bytes += cost(&name, &named);
         let counted = Counted::by_name(Arc::clone(&named.statement));
-        self.names.insert(Name(name), Entry { named, counted });
+        let entry = Entry { named, counted };
+        if name.is_empty() {
+            book.unnamed = Some(entry);
+        } else {
+            book.named.insert(Name(name), entry);
+        }
     }
 
     /// Takes a name away; what it stood for.
     pub fn remove(&mut self, name: &[u8]) -> Option<Named> {
-        let (name, entry) = self.names.remove_entry(significant(name))?;
-        self.bytes -= cost(&name.0, &entry.named);
+        let book = self.0.as_mut()?;
+        let (length, entry) = if name.is_empty() {
+            (0, book.unnamed.take()?)
+        } else {
+            let (name, entry) = book.named.remove_entry(significant(name))?;
+            (name.0.len(), entry)
+        };
+        book.bytes -= length + entry.named.statement.tail().len();
         Some(entry.named)
     }
 
-    /// Notes what the client was told about the columns of what a name stands for.
-    pub(super) fn told(&mut self, name: &[u8], shape: Shape, at: Age) {
-        if let Some(entry) = self.names.get_mut(significant(name)) {
-            (entry.named.told, entry.named.told_at) = (Some(shape), at);
+    /// Notes what the client was told about the columns of what a name stands for, and how old that statement is.
+    pub(super) fn told(&mut self, name: &[u8], shape: Shape, age: impl FnOnce(&Statement) -> Age) {
+        if let Some(entry) = self.0.as_mut().and_then(|book| book.entry_mut(name)) {
+            (entry.named.told, entry.named.told_at) = (Some(shape), age(&entry.named.statement));
         }
+    }
+
+    /// Whether a name stands for this statement; from then on its client has been told nothing of it.
+    pub fn renew(&mut self, name: &[u8], statement: &Arc<Statement>) -> bool {
+        let entry = self.0.as_mut().and_then(|book| book.entry_mut(name));
+        entry.filter(|entry| Arc::ptr_eq(&entry.named.statement, statement)).is_some_and(|entry| {
+            (entry.named.told, entry.named.told_at) = (None, Age::default());
+            true
+        })
     }
 
     /// Has a name stand for the same text in another context.
     pub fn replace(&mut self, name: &[u8], statement: Arc<Statement>) {
-        if let Some(entry) = self.names.get_mut(significant(name)) {
+        if let Some(entry) = self.0.as_mut().and_then(|book| book.entry_mut(name)) {
             entry.counted = Counted::by_name(Arc::clone(&statement));
             entry.named.statement = statement;
         }
     }
 
-    /// Takes all names away but those that `keeps` says so of.
+    /// Takes all names away but the empty one and those that `keeps` says so of.
     pub fn retain(&mut self, mut keeps: impl FnMut(&Bytes) -> bool) {
-        let bytes = &mut self.bytes;
-        self.names.retain(|name, entry| {
+        let Some(book) = &mut self.0 else { return };
+        let bytes = &mut book.bytes;
+        book.named.retain(|name, entry| {
             let kept = keeps(&name.0);
             if !kept {
                 *bytes -= cost(&name.0, &entry.named);
             }
             kept
         });
-        self.names.shrink_to_fit();
+        book.named.shrink_to_fit();
     }
 
-    /// The names as they were given.
+    /// The names as they were given, but the empty one.
     pub fn keys(&self) -> impl Iterator<Item = &Bytes> {
-        self.names.keys().map(|name| &name.0)
+        self.0.iter().flat_map(|book| book.named.keys().map(|name| &name.0))
     }
 
     /// How many there are. The empty one, of an unnamed statement that is shared, does not count.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.names.len() - usize::from(self.contains_key(b""))
+        self.0.as_ref().map_or(0, |book| book.named.len())
     }
 
-    /// Whether there are none.
+    /// Whether there are none, not even the empty one.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.names.is_empty()
+        self.0.as_ref().is_none_or(|book| book.named.is_empty() && book.unnamed.is_none())
     }
 
     /// Bytes of the names and of the texts that they stand for. A text that has two names counts twice.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.0.as_ref().map_or(0, |book| book.bytes)
     }
 }
 

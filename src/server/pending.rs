@@ -6,6 +6,8 @@
 //!
 //! <https://www.postgresql.org/docs/current/protocol-flow.html>
 
+mod queue;
+
 use super::interner::Statement;
 use super::names::significant;
 use super::rerun::Fault;
@@ -14,15 +16,12 @@ use super::spelled::Spelling;
 use super::statements::{Named, Statements};
 use crate::wire::{Fields, Report, backend, sqlstate};
 use bytes::Bytes;
-use std::collections::VecDeque;
+use queue::Queue;
 use std::sync::Arc;
 
 /// Messages that may be under way to one server before its client is read no further. PostgreSQL keeps at most 8 kB of
 /// answers to itself, which is less than 2,000 of the shortest, so waiting for the rest never waits for ever.
 const LIMIT: usize = 16_384;
-
-/// Entries of the queue that an idle server may keep room for.
-const KEPT: usize = 64;
 
 /// Who sent a message, and so who is to see the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,11 +253,9 @@ enum Batch {
 /// The queue.
 #[derive(Debug)]
 pub struct Pending {
-    queue: VecDeque<(Origin, Request)>,
+    queue: Queue,
     batch: Batch,
     copy: Option<CopyIn>,
-    /// How many of the requests decide on what a client's name stands for.
-    naming: usize,
     /// What the client has got of the batch that is being answered.
     told: Told,
     /// Answers to come that the client has got already.
@@ -292,10 +289,9 @@ enum Syncs {
 impl Default for Pending {
     fn default() -> Self {
         Self {
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             batch: Batch::Closed,
             copy: None,
-            naming: 0,
             told: Told::default(),
             muted: 0,
             syncs: Syncs::Clear,
@@ -319,8 +315,7 @@ impl Pending {
     /// Whether the server will not settle what it owes before its client says more: it waits for COPY data or for a Sync.
     #[must_use]
     pub fn needs_more(&self) -> bool {
-        let unsynced = self.queue.iter().all(|(_, request)| !request.ends_batch());
-        self.takes_copy_data() || (self.awaits_sync() && unsynced)
+        self.takes_copy_data() || (self.awaits_sync() && !self.queue.ends_a_batch())
     }
 
     /// Whether every ReadyForQuery that may still come is accounted for.
@@ -345,7 +340,7 @@ impl Pending {
     /// Execute is under way that may be a COPY.
     #[must_use]
     pub fn may_take_copy_data(&self) -> bool {
-        self.takes_copy_data() || self.queue.iter().any(|(_, request)| *request == Request::Execute)
+        self.takes_copy_data() || self.queue.has_execute()
     }
 
     /// Whether messages wait for a Sync of their client.
@@ -364,7 +359,7 @@ impl Pending {
     /// ReadyForQuery still holds.
     #[must_use]
     pub fn is_in_first_batch(&self) -> bool {
-        !self.queue.iter().any(|(_, request)| request.ends_batch())
+        !self.queue.ends_a_batch()
     }
 
     /// Whether it depends on answers that are still to come what a client's name, which is known so far or not, stands for
@@ -373,7 +368,7 @@ impl Pending {
     #[must_use]
     pub fn leaves_open(&self, name: &[u8], known: bool) -> bool {
         let name = significant(name);
-        self.naming > 0
+        self.queue.has_naming()
             && !self.is_in_first_batch()
             && self.queue.iter().any(|(_, request)| match request.decides_on() {
                 Some(decided) => significant(decided) == name,
@@ -430,8 +425,8 @@ impl Pending {
     pub fn withhold(&mut self, fields: Fields<'_>, statements: &mut Statements) {
         let _not_for_the_client = self.failed(fields, statements);
         self.told = Told::default();
-        if let Some((origin, Request::Sync)) = self.queue.front_mut() {
-            *origin = Origin::Pooler;
+        if let Some((_, Request::Sync)) = self.queue.front() {
+            self.queue.assign_first(Origin::Pooler);
         }
     }
 
@@ -453,9 +448,7 @@ impl Pending {
 
     /// Gives back the room that a long pipeline took.
     pub fn shrink(&mut self) {
-        if self.queue.capacity() > KEPT {
-            self.queue.shrink_to(KEPT);
-        }
+        self.queue.shrink();
     }
 
     /// Notes a message that goes to the server now.
@@ -482,8 +475,7 @@ impl Pending {
             // What pgweir puts in front of a client's message is followed by that message.
             _ => self.batch = Batch::Open,
         }
-        self.naming += usize::from(request.is_naming());
-        self.queue.push_back((origin, request));
+        self.queue.push(origin, request);
     }
 
     /// Takes an answer, and applies what it says to the statements that the server holds. Tells what becomes of it.
@@ -589,8 +581,7 @@ impl Pending {
 
     /// The first message was answered to its end.
     fn finish(&mut self, statements: &mut Statements) {
-        if let Some((origin, request)) = self.queue.pop_front() {
-            self.naming -= usize::from(request.is_naming());
+        if let Some((origin, request)) = self.queue.pop() {
             statements.succeeded(origin, request);
         }
         self.drop_stray_copy_end();
@@ -603,8 +594,9 @@ impl Pending {
             Request::ParseKnown(name) | Request::ParseProbe(name) => Some(name),
             _ => None,
         });
-        statements.completed(backend::command_tag(body), later);
-        if matches!(backend::command_tag(body), b"DEALLOCATE ALL" | b"DISCARD ALL") {
+        let tag = backend::command_tag(body);
+        statements.completed(tag, later);
+        if matches!(tag, b"DEALLOCATE ALL" | b"DISCARD ALL") {
             self.forget_closed();
         }
         self.judge_syncs(true);
@@ -619,7 +611,7 @@ impl Pending {
             _ => None,
         };
         let later: Vec<Bytes> = self.queue.iter().filter_map(|(_, request)| later(request)).collect();
-        for (_, request) in &mut self.queue {
+        for request in self.queue.requests_mut() {
             if let Request::CloseNamed { name, was } = request
                 && !later.contains(name)
             {
@@ -631,7 +623,7 @@ impl Pending {
     /// CopyDone and CopyFail that no COPY took: PostgreSQL drops them without a word.
     fn drop_stray_copy_end(&mut self) {
         while self.copy.is_none() && matches!(self.queue.front(), Some((_, Request::CopyEnd))) {
-            self.queue.pop_front();
+            self.queue.pop();
         }
     }
 
@@ -643,7 +635,7 @@ impl Pending {
         if self.queue.iter().take(within).any(|(_, request)| *request == Request::Sync) {
             self.suspect_sync();
         }
-        self.queue.retain(|(_, request)| {
+        self.queue.retain(|request| {
             at += 1;
             *request != Request::Sync || at > within
         });
@@ -734,7 +726,6 @@ impl Pending {
         }
         let skipped = self.queue.drain(..sync.unwrap_or(self.queue.len()));
         for (_, request) in skipped.rev() {
-            self.naming -= usize::from(request.is_naming());
             statements.take_back(request);
         }
     }

@@ -74,12 +74,13 @@ impl Rerun {
     /// A message of the client's goes out.
     pub fn keep(&mut self, tag: u8, message: &[u8]) {
         match self.phase {
-            Phase::Open if self.kept.len() + message.len() <= BLOCK => {
+            Phase::Open
+                if matches!(tag, b'P' | b'B' | b'D' | b'E' | b'C' | b'H' | b'S')
+                    && self.kept.len() + message.len() <= BLOCK =>
+            {
                 self.kept.extend_from_slice(message);
-                match tag {
-                    b'P' | b'B' | b'D' | b'E' | b'C' | b'H' => {}
-                    b'S' => self.phase = Phase::Closed,
-                    _ => self.give_up(),
+                if tag == b'S' {
+                    self.phase = Phase::Closed;
                 }
             }
             // A second batch, which would then run ahead of the first.

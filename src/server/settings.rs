@@ -72,6 +72,25 @@ impl Settings {
         Self(Some(Arc::new(Inner { map, context })))
     }
 
+    /// Whether these are the others; from then on they are so without being compared.
+    pub fn settle_with(&mut self, other: &mut Self) -> bool {
+        if let (Some(one), Some(two)) = (&self.0, &other.0)
+            && !Arc::ptr_eq(one, two)
+        {
+            if one.map != two.map {
+                return false;
+            }
+            // Always the one that lies lower in memory: so all that meet come to share the same.
+            if Arc::as_ptr(one) < Arc::as_ptr(two) {
+                other.0 = Some(Arc::clone(one));
+            } else {
+                self.0 = Some(Arc::clone(two));
+            }
+            return true;
+        }
+        self.0.is_some() == other.0.is_some()
+    }
+
     fn map(&self) -> Option<&BTreeMap<String, String>> {
         self.0.as_deref().map(|inner| &inner.map)
     }

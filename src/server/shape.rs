@@ -1,7 +1,8 @@
 //! What a client was told about the columns of a statement.
 
 use crate::wire::split_cstr;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use foldhash::quality::FixedState;
+use std::hash::{BuildHasher, Hasher};
 
 /// The columns of a statement as its client knows them, in short: two that differ in the name or in the type of a column
 /// are different.
@@ -31,12 +32,14 @@ impl Shape {
 
     fn hash(body: &[u8]) -> Option<u64> {
         let (count, mut rest) = body.split_first_chunk()?;
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = FixedState::default().build_hasher();
         for _ in 0..u16::from_be_bytes(*count) {
             let (name, tail) = split_cstr(rest)?;
             let (fixed, tail) = tail.split_first_chunk::<COLUMN>()?;
+            hasher.write_usize(name.len());
+            hasher.write(name);
             // Type, size and modifier.
-            (name, &fixed[6..16]).hash(&mut hasher);
+            hasher.write(&fixed[6..16]);
             rest = tail;
         }
         Some(hasher.finish())

@@ -22,12 +22,14 @@ pub struct Spelled {
 }
 
 impl Spelled {
-    /// Another client has the server now, or the same one again. The names that are to be closed.
+    /// This client has the server now. Tells whether there are names of another one's, which are to be closed.
+    pub fn changes_hands(&mut self, client: u64) -> bool {
+        std::mem::replace(&mut self.client, client) != client && !self.names.is_empty()
+    }
+
+    /// Takes all away.
     #[must_use]
-    pub fn hand_over(&mut self, client: u64) -> Vec<Bytes> {
-        if std::mem::replace(&mut self.client, client) == client {
-            return Vec::new();
-        }
+    pub fn take(&mut self) -> Vec<Bytes> {
         std::mem::take(&mut self.names).into_keys().collect()
     }
 
@@ -67,11 +69,12 @@ mod tests {
     #[test]
     fn a_client_finds_its_own_again_and_nobody_elses() {
         let mut spelled = Spelled::default();
-        assert!(spelled.hand_over(1).is_empty());
+        assert!(!spelled.changes_hands(1));
         spelled.insert(Spelling { name: Bytes::from_static(b"a"), id: 7 });
-        assert!(spelled.hand_over(1).is_empty());
+        assert!(!spelled.changes_hands(1));
         assert_eq!(spelled.get(b"a"), Some(7));
-        assert_eq!(spelled.hand_over(2), [&b"a"[..]]);
+        assert!(spelled.changes_hands(2));
+        assert_eq!(spelled.take(), [&b"a"[..]]);
         assert!(spelled.is_empty());
     }
 }

@@ -13,6 +13,7 @@ use super::spelled::{Spelled, Spelling};
 use super::usage::Counted;
 use crate::wire::sqlstate;
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,6 +56,8 @@ pub struct Bound {
     pub portal: Bytes,
     /// The statement's.
     pub name: Bytes,
+    /// Whether the statement may be about statements: then its Execute does something to them.
+    pub speaks: bool,
 }
 
 /// How sure it is that a server holds a statement.
@@ -108,6 +111,19 @@ struct Held {
 }
 
 impl Held {
+    /// Whether the next message, of this batch, can use it. Notes that it is used.
+    fn presence(&mut self, batch: u64, age: Age) -> Presence {
+        self.used = batch;
+        if self.hold == Hold::Sure && self.age != age {
+            self.hold = Hold::Doubtful;
+        }
+        match self.hold {
+            Hold::Sure => Presence::Sure,
+            Hold::Coming { batch: since } if since == batch => Presence::Coming,
+            Hold::Coming { .. } | Hold::Doubtful => Presence::Doubtful,
+        }
+    }
+
     /// A Close goes out for it.
     fn leave(&mut self) -> Arc<Statement> {
         self.hold = Hold::Doubtful;
@@ -125,7 +141,7 @@ pub struct Statements {
     pub names: Names,
     /// The portal that was bound last in this batch.
     pub bound: Option<Bound>,
-    held: HashMap<u64, Held>,
+    held: HashMap<u64, Held, RandomState>,
     /// Those that are to stay, by the batch that used them last, as far as it was looked at since.
     order: BTreeSet<(u64, u64)>,
     /// Statements under the names that their client gave them.
@@ -220,16 +236,8 @@ impl Statements {
     /// Whether the server holds a statement, as the next message will find it. Notes that it is used.
     pub fn presence(&mut self, statement: &Statement) -> Presence {
         let (batch, age) = (self.batch, self.age_of(statement));
-        let Some(held) = self.held.get_mut(&statement.id()) else { return Presence::Absent };
-        held.used = batch;
-        if held.hold == Hold::Sure && held.age != age {
-            held.hold = Hold::Doubtful;
-        }
-        match held.hold {
-            Hold::Sure => Presence::Sure,
-            Hold::Coming { batch: since } if since == batch => Presence::Coming,
-            Hold::Coming { .. } | Hold::Doubtful => Presence::Doubtful,
-        }
+        let held = self.held.get_mut(&statement.id());
+        held.map_or(Presence::Absent, |held| held.presence(batch, age))
     }
 
     /// [`Statements::presence`] for a client that will read the rows as it was told of them before. What may be outdated
@@ -237,11 +245,12 @@ impl Statements {
     pub fn presence_for_told(&mut self, statement: &Statement) -> Presence {
         let age = self.age_of(statement);
         match self.held.get_mut(&statement.id()) {
-            Some(held) if held.hold == Hold::Sure && held.age != age => {
+            Some(held) if held.hold == Hold::Sure => {
                 held.used = self.batch;
                 Presence::Sure
             }
-            _ => self.presence(statement),
+            Some(held) => held.presence(self.batch, age),
+            None => Presence::Absent,
         }
     }
 
@@ -250,12 +259,12 @@ impl Statements {
     #[must_use]
     pub fn must_be_looked_at(&self, name: &[u8]) -> bool {
         self.names.get(name).is_some_and(|named| {
-            let held = self.held.get(&named.statement.id());
+            let held = || self.held.get(&named.statement.id());
             named.told.is_some()
                 && named.told_at != self.age_of(&named.statement)
                 && !named.statement.is_local()
                 && !named.statement.is_sql()
-                && !held.is_some_and(|held| held.hold != Hold::Doubtful)
+                && !held().is_some_and(|held| held.hold != Hold::Doubtful)
         })
     }
 
@@ -267,7 +276,7 @@ impl Statements {
         match (told, found) {
             (Some(told), Some(found)) if !told.is_surely(found) => false,
             (Some(told), _) => {
-                self.names.told(name, told, age);
+                self.names.told(name, told, |_| age);
                 true
             }
             (None, _) => true,
@@ -277,14 +286,12 @@ impl Statements {
     /// [`Statements::presence`] for a Parse: what the server holds stands in for it only if nothing was made in this
     /// session since then that the text could mean now.
     pub fn presence_for_parse(&mut self, statement: &Statement) -> Presence {
-        let local_ddl = self.local_ddl;
-        if let Some(held) = self.held.get_mut(&statement.id())
-            && held.hold == Hold::Sure
-            && held.local_ddl != local_ddl
-        {
+        let (batch, age) = (self.batch, self.age_of(statement));
+        let Some(held) = self.held.get_mut(&statement.id()) else { return Presence::Absent };
+        if held.hold == Hold::Sure && held.local_ddl != self.local_ddl {
             held.hold = Hold::Doubtful;
         }
-        self.presence(statement)
+        held.presence(batch, age)
     }
 
     /// Whether answers are still to come that tell whether a statement is there, and its next use is in another batch.
@@ -383,16 +390,27 @@ impl Statements {
         match origin {
             Origin::Pooler => self.found = Some(shape),
             Origin::Client => {
-                if let Some(named) = self.names.get(name) {
-                    let age = self.age_of(&named.statement);
-                    self.names.told(name, shape, age);
-                }
+                let epoch = self.epoch.load(Ordering::Relaxed);
+                self.names.told(name, shape, |statement| Age { epoch, generation: statement.generation() });
             }
         }
     }
 
     /// A request was answered to its end.
     pub(super) fn succeeded(&mut self, origin: Origin, request: Request) {
+        // Most requests change nothing.
+        if matches!(
+            request,
+            Request::BindNamed { .. }
+                | Request::Bind
+                | Request::DescribePortal(_)
+                | Request::DescribeNamed { .. }
+                | Request::Execute
+                | Request::Sync
+                | Request::ParseKnown(_)
+        ) {
+            return;
+        }
         let is_restored = matches!(request, Request::ParseUnnamed(_) | Request::CloseUnnamed);
         if is_restored || (origin == Origin::Client && request.ends_unnamed()) {
             self.unnamed_is_clients = true;
@@ -520,7 +538,7 @@ impl Statements {
             b"PREPARE" => self.local += 1,
             b"DEALLOCATE ALL" | b"DISCARD ALL" => {
                 let later: std::collections::HashSet<_> = later.collect();
-                self.names.retain(|name| name.is_empty() || later.contains(name));
+                self.names.retain(|name| later.contains(name));
                 self.held.retain(|_, held| matches!(held.hold, Hold::Coming { .. }));
                 self.order.retain(|(_, id)| self.held.contains_key(id));
                 self.spelled.clear();
@@ -554,6 +572,12 @@ enum Reach {
 ///
 /// <https://www.postgresql.org/docs/current/sql-commands.html>
 fn reach(tag: &[u8]) -> Reach {
+    // Of most commands this is all that is asked.
+    const PLAIN: [&[u8]; 3] = [b"INSERT", b"DELETE", b"COMMIT"];
+    if !matches!(tag.first(), Some(b'A' | b'C' | b'D' | b'I')) || PLAIN.iter().any(|plain| tag.starts_with(plain))
+    {
+        return Reach::Nowhere;
+    }
     const OWN: [&[u8]; 8] = [
         b"CREATE TABLE",
         b"DROP TABLE",

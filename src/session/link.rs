@@ -5,12 +5,12 @@ use super::client::ClientHandle;
 use super::spelled::{self, Command};
 use super::unnamed;
 use crate::config::StatementLimits;
-use crate::net::Pipe;
+use crate::net::{BLOCK, Pipe};
 use crate::pool::{ServerCheckout, ServerPool};
 use crate::server::{Names, Origin, Request, Settings, Steering, Unnamed};
 use crate::stats::ServerState;
 use crate::wire::{TooLong, frontend};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 /// A server that works for one client.
@@ -21,8 +21,8 @@ pub(super) struct Link {
     pub(super) request: Option<Instant>,
     /// Since when a transaction is open or under way.
     pub(super) transaction: Option<Instant>,
-    /// Since when it waits for its client.
-    pub(super) quiet: Instant,
+    /// Since when it waits for its client; `None` until it has waited once.
+    pub(super) quiet: Option<Instant>,
     /// What becomes of the rest of a client's message that is larger than a block.
     pub(super) rest: Rest,
     /// Whether the client has said goodbye.
@@ -81,6 +81,19 @@ pub(super) struct OwnStatements {
 }
 
 impl Link {
+    /// Room to write messages in; give it back with [`Link::keep_scratch`].
+    pub(super) fn scratch(&mut self) -> BytesMut {
+        std::mem::take(&mut self.server.scratch)
+    }
+
+    /// What was written is used up.
+    pub(super) fn keep_scratch(&mut self, mut scratch: BytesMut) {
+        if scratch.capacity() <= BLOCK {
+            scratch.clear();
+            self.server.scratch = scratch;
+        }
+    }
+
     /// What the text of a statement would be parsed under now.
     pub(super) fn context(&self) -> u64 {
         self.server.state.statements.context.under(self.server.state.applied.context())
@@ -100,9 +113,9 @@ impl Link {
     pub(super) fn join(
         mut server: ServerCheckout,
         client: &ClientHandle,
-        wanted: &Settings,
+        wanted: &mut Settings,
         statements: OwnStatements,
-        tracking: Tracking,
+        (tracking, limits): (Tracking, StatementLimits),
         up: &mut Pipe,
     ) -> Result<Self, TooLong> {
         let OwnStatements { unnamed, names } = statements;
@@ -111,14 +124,18 @@ impl Link {
         let state = &mut server.state;
         state.rerun.give_up();
         state.statements.looking = None;
-        if let Some(sql) = state.applied.transition(wanted, &state.baseline) {
+        if !state.applied.settle_with(wanted)
+            && let Some(sql) = state.applied.transition(wanted, &state.baseline)
+        {
             up.insert(|out| frontend::put_query(out, &sql))?;
             state.sent(Origin::Pooler, Request::Query);
             state.applied = wanted.clone();
             // As the simple query that it is, it leaves no unnamed statement.
             state.statements.unnamed = Unnamed::Absent;
         }
-        up.insert(|out| spelled::clear(state, client.record.id, out))?;
+        if state.statements.spelled.changes_hands(client.record.id) {
+            up.insert(|out| spelled::clear(state, out))?;
+        }
         state.statements.names = names;
         state.statements.bring_unnamed(unnamed);
         if tracking == Tracking::Off {
@@ -127,7 +144,7 @@ impl Link {
             state.rerun.begin();
         }
         Ok(Self {
-            limits: server.pool().settings().statement_limits,
+            limits,
             server,
             tracking,
             refusal: None,
@@ -136,7 +153,7 @@ impl Link {
             outdated: None,
             request: None,
             transaction: None,
-            quiet: Instant::now(),
+            quiet: None,
             rest: Rest::Passes,
             farewell: Farewell::No,
         })

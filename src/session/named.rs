@@ -63,7 +63,7 @@ pub(super) fn make(
     statement: Arc<Statement>,
 ) -> Result<Rewritten, TooLong> {
     let tail = &message.body[key.len() + 1..];
-    let mut bytes = BytesMut::new();
+    let mut bytes = link.scratch();
     match link.server.state.statements.presence_for_parse(&statement) {
         Presence::Sure if is_calm(link) && !link.server.state.pending.may_take_copy_data() => {
             put_close(&mut bytes, NOBODY)?;
@@ -84,7 +84,7 @@ pub(super) fn make(
     } else {
         link.server.state.statements.comes(&statement);
     }
-    let replaces = put_parse_head(&mut bytes, &name_here(&statement, &key), message, &key)?;
+    let replaces = put_parse_head(&mut bytes, name_here(&statement, &key), message, &key)?;
     link.server.state.sent(Origin::Client, Request::ParseNamed { name: Some(key), statement });
     Ok(Rewritten { bytes, replaces })
 }
@@ -116,7 +116,7 @@ fn parse_duplicate(
     let mut bytes = BytesMut::new();
     let taken = interner.intern(EMPTY);
     ensure(link, limit, &mut bytes, &taken)?;
-    let replaces = put_parse_head(&mut bytes, &server_name(&taken), message, &key)?;
+    let replaces = put_parse_head(&mut bytes, taken.name().as_bytes(), message, &key)?;
     // Should it succeed against all that is known, the next use of the statement makes it afresh.
     link.server.state.sent(Origin::Client, Request::ParseRefused { name: key, id: taken.id() });
     Ok(Rewritten { bytes, replaces })
@@ -131,10 +131,9 @@ pub(super) fn bind(
     name: &[u8],
 ) -> Result<Option<Rewritten>, TooLong> {
     link.server.pool().traffic.count(|t| &t.binds);
-    let mut bytes = BytesMut::new();
     let portal = split_cstr(message.body).map(|(portal, _)| portal).unwrap_or_default();
     let replaces = HEADER + portal.len() + 1 + name.len() + 1;
-    let Some(statement) = known_here(link, interner, name) else {
+    let Some(Known { name: given, statement, is_told }) = known_here(link, interner, name) else {
         return hide(link, name, |out, name| put_bind_head(out, message, portal, replaces, name), replaces);
     };
     if statement.is_sql() {
@@ -143,28 +142,37 @@ pub(super) fn bind(
     if link.outdated.take_if(|outdated| outdated == name).is_some() {
         return refuse_outdated(link, message).map(Some);
     }
+    let mut bytes = link.scratch();
     spelled::prepare_for_use(link, &statement, &mut bytes)?;
     // Made afresh, an outdated statement would give rows that such a client misreads; the server's error stops it.
-    let stays = relies_on_what_was_told(link, name, message)
+    let stays = is_told
+        && !asks_behind(message)
         && link.server.state.statements.presence_for_told(&statement) == Presence::Sure;
     if !stays {
         ensure_for_use(link, limit, &mut bytes, &statement)?;
     }
     statement.usage.bound();
     link.steer(statement.steering(), statement.tail(), message.body);
-    put_bind_head(&mut bytes, message, portal, replaces, &name_here(&statement, name))?;
-    let name = Bytes::copy_from_slice(name);
-    let bound = Bound { portal: Bytes::copy_from_slice(portal), name: name.clone() };
-    link.server.state.sent(Origin::Client, Request::BindNamed { name, id: statement.id() });
+    put_bind_head(&mut bytes, message, portal, replaces, name_here(&statement, name))?;
+    let bound = Bound {
+        portal: Bytes::copy_from_slice(portal),
+        name: given.clone(),
+        speaks: statement.speaks_of_statements(),
+    };
+    link.server.state.sent(Origin::Client, Request::BindNamed { name: given, id: statement.id() });
     link.server.state.statements.bound = Some(bound);
     Ok(Some(Rewritten { bytes, replaces }))
 }
 
 /// Whether a client reads the rows as it was told of them before: it does not ask right behind the Bind.
 fn relies_on_what_was_told(link: &Link, name: &[u8], message: &Message<'_>) -> bool {
-    let told = link.server.state.statements.names.get(name).and_then(|named| named.told);
-    let asks = message.behind.first() == Some(&b'D') && message.behind.get(HEADER) == Some(&b'P');
-    told.is_some() && !asks
+    let named = link.server.state.statements.names.get(name);
+    named.is_some_and(|named| named.told.is_some()) && !asks_behind(message)
+}
+
+/// Whether the message right behind a Bind asks what the rows are.
+fn asks_behind(message: &Message<'_>) -> bool {
+    message.behind.first() == Some(&b'D') && message.behind.get(HEADER) == Some(&b'P')
 }
 
 /// Whether the server is to be asked first what a statement gives now. That ends in a Sync of pgweir's own, so nothing of
@@ -196,18 +204,17 @@ pub(super) fn describe(
     limit: usize,
     name: &[u8],
 ) -> Result<Option<Rewritten>, TooLong> {
-    let mut bytes = BytesMut::new();
     let replaces = HEADER + 1 + name.len() + 1;
-    let Some(statement) = known_here(link, interner, name) else {
+    let Some(Known { name: given, statement, .. }) = known_here(link, interner, name) else {
         return hide(link, name, put_describe, replaces);
     };
     if statement.is_sql() {
         return spelled::use_sql(link, name, Request::Describe).map(Some);
     }
+    let mut bytes = link.scratch();
     ensure_for_use(link, limit, &mut bytes, &statement)?;
-    put_describe(&mut bytes, &name_here(&statement, name))?;
-    let request = Request::DescribeNamed { name: Bytes::copy_from_slice(name), id: statement.id() };
-    link.server.state.sent(Origin::Client, request);
+    put_describe(&mut bytes, name_here(&statement, name))?;
+    link.server.state.sent(Origin::Client, Request::DescribeNamed { name: given, id: statement.id() });
     Ok(Some(Rewritten { bytes, replaces }))
 }
 
@@ -221,31 +228,43 @@ pub(super) fn describe_portal(link: &Link, portal: &[u8]) -> Request {
 
 /// Puts the statement of a client's name on the server afresh, and asks what it gives now. The answers are pgweir's.
 pub(super) fn ask(link: &mut Link, limit: usize, out: &mut BytesMut, name: &Bytes) -> Result<(), TooLong> {
-    let Some(statement) = known(link, name) else { return Ok(()) };
+    let Some(Known { statement, .. }) = known(link, name) else { return Ok(()) };
     ensure(link, limit, out, &statement)?;
-    put_describe(out, &server_name(&statement))?;
+    put_describe(out, statement.name().as_bytes())?;
     link.server.state.sent(Origin::Pooler, Request::DescribeNamed { name: name.clone(), id: statement.id() });
     Ok(())
 }
 
-/// What a name of the client's stands for.
-fn known(link: &Link, name: &[u8]) -> Option<Arc<Statement>> {
-    link.server.state.statements.names.get(name).map(|named| Arc::clone(&named.statement))
+/// A name of the client's.
+struct Known {
+    name: Bytes,
+    /// What it stands for.
+    statement: Arc<Statement>,
+    /// Whether the client was told of its columns.
+    is_told: bool,
+}
+
+fn known(link: &Link, name: &[u8]) -> Option<Known> {
+    let (given, named) = link.server.state.statements.names.get_key_value(name)?;
+    // Two that differ behind the bytes that count are the same; what the client is told is what it said.
+    let name = if given == name { given } else { Bytes::copy_from_slice(name) };
+    Some(Known { name, statement: Arc::clone(&named.statement), is_told: named.told.is_some() })
 }
 
 /// What a name of the client's stands for, where it is now: in the context of this moment.
-fn known_here(link: &mut Link, interner: &Interner, name: &[u8]) -> Option<Arc<Statement>> {
-    let (statement, context) = (known(link, name)?, link.context());
+fn known_here(link: &mut Link, interner: &Interner, name: &[u8]) -> Option<Known> {
+    let (mut known, context) = (known(link, name)?, link.context());
+    let statement = &known.statement;
     if statement.context() == context || statement.is_local() || statement.is_sql() || statement.is_private()
     {
-        return Some(statement);
+        return Some(known);
     }
     // Over the limit on memory it is shared with those for whom it may mean something else: PostgreSQL notices most of that.
-    let Ok(here) = interner.intern_within(context, statement.tail(), link.limits.bytes) else {
-        return Some(statement);
-    };
-    link.server.state.statements.names.replace(name, Arc::clone(&here));
-    Some(here)
+    if let Ok(here) = interner.intern_within(context, statement.tail(), link.limits.bytes) {
+        link.server.state.statements.names.replace(name, Arc::clone(&here));
+        known.statement = here;
+    }
+    Some(known)
 }
 
 /// A name that the client never gave, or has given up: the server says so. One that the server may have all the same is
@@ -259,7 +278,7 @@ fn hide(
     if !name.starts_with(PREFIX) && link.server.state.statements.spelled.get(name).is_none() {
         return Ok(None);
     }
-    let mut bytes = BytesMut::new();
+    let mut bytes = link.scratch();
     put(&mut bytes, NOBODY)?;
     let name = Bytes::copy_from_slice(name);
     link.server.state.sent(Origin::Client, Request::BindNamed { name, id: 0 });
@@ -268,7 +287,7 @@ fn hide(
 
 /// Close of a named statement. What exists here only is closed, what is shared stays.
 pub(super) fn close(link: &mut Link, message: &Message<'_>, name: &[u8]) -> Result<Rewritten, TooLong> {
-    let mut bytes = BytesMut::new();
+    let mut bytes = link.scratch();
     let statements = &mut link.server.state.statements;
     let was = statements.names.remove(name);
     // SQL may have made one of which no more is known than that it keeps its client on this server.
@@ -289,7 +308,6 @@ pub(super) fn deallocate(link: &mut Link, message: &Message<'_>) -> Result<Optio
     let Some((name, named)) = link.server.state.statements.names.get_key_value(&name[..]) else {
         return Ok(None);
     };
-    let name = name.clone();
     let has_its_name = named.statement.is_sql() || named.statement.is_local();
     if has_its_name || link.server.state.statements.spelled.get(&name).is_some() {
         let request = Request::Deallocate(name.clone());
@@ -384,7 +402,7 @@ fn ensure(
     }
     link.server.pool().traffic.count(|t| &t.server_parses);
     statement.usage.parsed();
-    put_parse(out, &server_name(statement), statement.tail())?;
+    put_parse(out, statement.name().as_bytes(), statement.tail())?;
     link.server.state.statements.comes(statement);
     let request = Request::ParseNamed { name: None, statement: Arc::clone(statement) };
     link.server.state.sent(Origin::Pooler, request);
@@ -411,7 +429,7 @@ fn renew(link: &mut Link, out: &mut BytesMut, statement: &Statement) -> Result<(
 }
 
 pub(super) fn evict(link: &mut Link, out: &mut BytesMut, statement: &Statement) -> Result<(), TooLong> {
-    put_close(out, &server_name(statement))?;
+    put_close(out, statement.name().as_bytes())?;
     link.server.state.sent(Origin::Pooler, Request::Evict(statement.id()));
     Ok(())
 }
@@ -430,14 +448,8 @@ fn is_probed(link: &Link, presence: Presence, statement: &Statement) -> bool {
 }
 
 /// The name of a client's statement on its server: one that exists there only has the client's own.
-fn name_here(statement: &Statement, name: &[u8]) -> BytesMut {
-    if statement.is_local() { BytesMut::from(name) } else { server_name(statement) }
-}
-
-fn server_name(statement: &Statement) -> BytesMut {
-    let mut name = BytesMut::new();
-    statement.put_name(&mut name);
-    name
+fn name_here<'a>(statement: &'a Statement, name: &'a [u8]) -> &'a [u8] {
+    if statement.is_local() { name } else { statement.name().as_bytes() }
 }
 
 pub(super) fn put_close(out: &mut BytesMut, name: &[u8]) -> Result<(), TooLong> {

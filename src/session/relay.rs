@@ -9,7 +9,7 @@ use super::run::{Session, departure_of_kill};
 use super::upstream;
 use crate::config::PoolMode;
 use crate::server::{Event, Health, ServerFault, Unnamed};
-use crate::stats::{ClientRecord, micros, unix_micros};
+use crate::stats::{ClientRecord, micros, unix_micros_at};
 use crate::wire::backend::Status;
 use crate::wire::{Report, Severity, sqlstate};
 use std::task::{Context, Poll};
@@ -146,11 +146,14 @@ impl Session {
     }
 
     /// The next limit that this session will run into, if it goes on as it is.
-    fn deadline(&self, link: &Link) -> Option<(Instant, Cut)> {
+    fn deadline(&self, link: &mut Link) -> Option<(Instant, Cut)> {
+        if !self.timeouts.has_any() {
+            return None;
+        }
         let at =
             |since: Option<Instant>, limit: Option<std::time::Duration>, cut| Some((since? + limit?, cut));
         let limits = &self.timeouts;
-        let quiet = link.request.is_none().then_some(link.quiet);
+        let quiet = link.request.is_none().then(|| *link.quiet.get_or_insert_with(Instant::now));
         let idle = if link.transaction.is_some() {
             at(quiet, limits.idle_transaction, Cut::IdleTransaction)
         } else {
@@ -228,7 +231,7 @@ impl Link {
         self.request = Some(now);
         self.transaction.get_or_insert(now);
         self.server.note_busy();
-        let wall = unix_micros();
+        let wall = unix_micros_at(now.into_std());
         client.requested_at(wall);
         self.server.record().requested_at(wall);
     }
@@ -240,7 +243,7 @@ impl Link {
         }
         let since = self.request.take()?;
         let now = Instant::now();
-        self.quiet = now;
+        self.quiet = Some(now);
         self.server.note_busy();
         let over = self.server.state.transaction == Status::Idle && self.server.state.pending.is_settled();
         let began = if over { self.transaction.take() } else { None };

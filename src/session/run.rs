@@ -206,18 +206,21 @@ impl Session {
 
     /// Has a server work for the client until the pool may have it back.
     async fn work_with(&mut self, server: ServerCheckout) -> Result<(), Departure> {
-        let settings = self.pool.settings();
-        let mode = settings.mode;
-        let tracking = match (mode, usize::try_from(settings.max_prepared_statements)) {
-            (PoolMode::Session, _) | (_, Ok(0) | Err(_)) => Tracking::Off,
-            (_, Ok(limit)) => Tracking::Shared { limit, unnamed: settings.share_unnamed_statements },
-        };
+        let (mode, terms) = self.pool.with_settings(|settings| {
+            let tracking = match (settings.mode, usize::try_from(settings.max_prepared_statements)) {
+                (PoolMode::Session, _) | (_, Ok(0) | Err(_)) => Tracking::Off,
+                (_, Ok(limit)) => Tracking::Shared { limit, unnamed: settings.share_unnamed_statements },
+            };
+            (settings.mode, (tracking, settings.statement_limits))
+        });
         let id = server.record().id;
         self.client.record.enter(ClientState::Active, Some(id));
         let statements = std::mem::take(&mut self.statements);
-        let mut link = Link::join(server, &self.client, &self.wanted, statements, tracking, &mut self.up)
+        let mut link = Link::join(server, &self.client, &mut self.wanted, statements, terms, &mut self.up)
             .map_err(|error| departure::violation(error.to_string()))?;
-        link.server.put_in_front(std::mem::take(&mut self.down));
+        if self.down.has_output() {
+            link.server.put_in_front(std::mem::take(&mut self.down));
+        }
         let end = poll_fn(|cx| self.poll_relay(&mut link, mode, cx)).await;
         self.client.unlink();
         match end {
@@ -231,7 +234,7 @@ impl Session {
 
     /// The server goes back, before a slow client has read all it said.
     fn part(&mut self, link: Link) {
-        let mut server = link.server;
+        let (mut server, quiet) = (link.server, link.quiet);
         let state = &mut server.state;
         self.statements = OwnStatements {
             unnamed: state.statements.take_unnamed(),
@@ -239,14 +242,14 @@ impl Session {
         };
         self.client.record.note_statements(self.statements.names.len());
         let held = state.statements.count();
-        if self.wanted != state.applied {
+        if !state.applied.settle_with(&mut self.wanted) {
             self.wanted = state.applied.clone();
         }
         server.record().note_statements(held);
         let clean = server.settle(&self.up);
         self.down = server.take_undelivered();
         match clean {
-            Ok(clean) if !server.cancel_handle().is_fenced() => server.release(clean),
+            Ok(clean) if !server.cancel_handle().is_fenced() => server.release_since(clean, quiet),
             Ok(_) => drop(tokio::spawn(release_behind_fence(server))),
             Err(why) => tracing::debug!(server = server.record().id, "server is not used again: {why}"),
         }

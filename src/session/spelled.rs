@@ -21,12 +21,8 @@ use std::sync::Arc;
 const SPELLER: &[u8] = b"pgweir_speller";
 
 /// Closes what another client has had made under its spelling.
-pub(super) fn clear(state: &mut Understanding, client: u64, out: &mut BytesMut) -> Result<(), TooLong> {
-    let names = state.statements.spelled.hand_over(client);
-    if names.is_empty() {
-        return Ok(());
-    }
-    for name in names {
+pub(super) fn clear(state: &mut Understanding, out: &mut BytesMut) -> Result<(), TooLong> {
+    for name in state.statements.spelled.take() {
         named::put_close(out, &name)?;
         state.sent(Origin::Pooler, Request::Close);
     }
@@ -95,7 +91,7 @@ pub(super) fn ensure(link: &mut Link, name: &[u8], out: &mut BytesMut) -> Result
     }
     let statements = &link.server.state.statements;
     let known = statements.names.get_key_value(name);
-    let known = known.map(|(name, named)| (name.clone(), Arc::clone(&named.statement)));
+    let known = known.map(|(name, named)| (name, Arc::clone(&named.statement)));
     let (wanted, there) = (known.as_ref().map(|(_, statement)| statement.id()), statements.spelled.get(name));
     if there == wanted {
         return Ok(());
@@ -205,7 +201,7 @@ pub(super) fn execute(link: &Link, interner: &Interner, portal: &[u8]) -> Reques
 
 fn executed_command(link: &Link, interner: &Interner, portal: &[u8]) -> Option<Request> {
     let statements = &link.server.state.statements;
-    let bound = statements.bound.as_ref().filter(|bound| bound.portal == portal)?;
+    let bound = statements.bound.as_ref().filter(|bound| bound.speaks && bound.portal == portal)?;
     let command = match statements.names.get(&bound.name) {
         Some(named) if named.statement.speaks_of_statements() => command_in(named.statement.sql()),
         Some(_) => None,
@@ -213,7 +209,7 @@ fn executed_command(link: &Link, interner: &Interner, portal: &[u8]) -> Option<R
     };
     match command? {
         Command::Deallocate(name) => {
-            statements.names.get_key_value(&name).map(|(name, _)| Request::ExecuteDeallocate(name.clone()))
+            statements.names.get_key_value(&name).map(|(name, _)| Request::ExecuteDeallocate(name))
         }
         Command::Prepare { name, sql } => {
             let (name, statement) = make_of_sql(link, interner, name, &sql)?;

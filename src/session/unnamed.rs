@@ -29,7 +29,9 @@ pub(super) fn parse(
     let statements = &mut link.server.state.statements;
     statements.unnamed_is_clients = false;
     statements.own_unnamed = Unnamed::Absent;
-    statements.names.insert(Bytes::new(), Arc::clone(&statement).into());
+    if !statements.names.renew(b"", &statement) {
+        statements.names.insert(Bytes::new(), Arc::clone(&statement).into());
+    }
     named::make(link, limit, message, Bytes::new(), statement).map(Some)
 }
 

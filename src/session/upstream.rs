@@ -47,6 +47,15 @@ impl Message<'_> {
         HEADER + self.body.len() == self.size
     }
 
+    /// Whether it may speak of statements by name.
+    fn may_name_statements(&self) -> bool {
+        match self.tag {
+            b'Q' | b'P' | b'B' => true,
+            b'D' | b'C' => self.body.first() == Some(&b'S'),
+            _ => false,
+        }
+    }
+
     /// Whether it is a Bind whose portal has a name that leaves no room for the statement's.
     fn hides_its_statement(&self) -> bool {
         !self.is_whole() && split_cstr(self.body).is_none()
@@ -168,10 +177,10 @@ fn carry_out(link: &mut Link, up: &mut Pipe, taken: usize, size: usize, verdict:
             return Rest::Passes;
         }
         Verdict::Rewrite(rewritten) => {
-            up.insert(|out| out.extend_from_slice(&rewritten.bytes));
             let replaced = rewritten.replaces.min(taken);
-            up.drop_fresh(replaced);
+            up.replace(replaced, &rewritten.bytes);
             up.pass(taken - replaced);
+            link.keep_scratch(rewritten.bytes);
             return if rewritten.replaces < size { Rest::Passes } else { Rest::Drops };
         }
         Verdict::Drop => up.drop_fresh(taken),
@@ -194,7 +203,7 @@ pub(super) fn judge(
     }
     // What the server skips leaves no trace, so it may as well have the client's names.
     let is_tracked = link.tracking != Tracking::Off && !link.server.state.pending.is_skipping();
-    if !is_tracked {
+    if !is_tracked || !message.may_name_statements() {
         return judge_alone(link, interner, message);
     }
     let mut front = spelled::prepare_mentioned(link, message).map_err(violation)?;
@@ -272,7 +281,7 @@ fn bind_unnamed(link: &mut Link, message: &Message<'_>) {
     link.steer(link.unnamed_steering, message.body, &[]);
     if link.unnamed_command.is_some() {
         let portal = parse_name(message.body).unwrap_or_default();
-        let bound = Bound { portal: Bytes::copy_from_slice(portal), name: Bytes::new() };
+        let bound = Bound { portal: Bytes::copy_from_slice(portal), name: Bytes::new(), speaks: true };
         link.server.state.statements.bound = Some(bound);
     }
 }

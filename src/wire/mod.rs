@@ -71,7 +71,7 @@ pub fn put_cstr(out: &mut BytesMut, text: &[u8]) {
 /// Splits a zero-terminated string off the front: the string without its zero byte, and what follows.
 #[must_use]
 pub fn split_cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = bytes.iter().position(|&byte| byte == 0)?;
+    let end = memchr::memchr(0, bytes)?;
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 

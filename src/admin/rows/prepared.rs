@@ -14,7 +14,7 @@ pub(in crate::admin) fn prepared_statements(interner: &Interner) -> Vec<Row> {
     all.sort_by_key(|(usage, _)| Reverse(usage.binds));
     let rows = all.iter().map(|(usage, statement)| {
         row![
-            statement.name(),
+            statement.name().to_owned(),
             query(statement),
             parameter_types(statement),
             statement.bytes(),
@@ -59,10 +59,10 @@ mod tests {
         let rows = prepared_statements(&interner);
         assert_eq!(rows[0].len(), columns::PREPARED_STATEMENTS.len());
         let (first, second) = (shown(&rows[0]), shown(&rows[1]));
-        assert_eq!((first[0], first[1]), (two.name().as_str(), "é".repeat(200).as_str()));
+        assert_eq!((first[0], first[1]), (two.name(), "é".repeat(200).as_str()));
         assert_eq!((first[2], first[3]), ("{23,25}", two.bytes().to_string().as_str()));
         assert_eq!(first[4..], ["0", "0", "0", "1", "0"]);
-        assert_eq!((second[0], second[1], second[2]), (one.name().as_str(), "select\n1", "{}"));
+        assert_eq!((second[0], second[1], second[2]), (one.name(), "select\n1", "{}"));
     }
 
     #[test]
