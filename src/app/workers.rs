@@ -1,5 +1,6 @@
 //! Runtime threads: single-threaded runtimes without work stealing. A session lives on one of them.
 
+use crate::stats::{become_worker, expect_workers};
 use std::io;
 use std::sync::Arc;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -23,11 +24,16 @@ pub fn runtime() -> io::Result<Runtime> {
 impl Workers {
     /// The runtime of this thread, and `count - 1` more on threads of their own, which live as long as the process.
     pub(super) fn start(count: usize) -> io::Result<Self> {
+        expect_workers(count);
+        become_worker(1);
         let mut handles = vec![Handle::current()];
         for number in 1..count {
             let runtime = runtime()?;
             handles.push(runtime.handle().clone());
-            let run = move || runtime.block_on(std::future::pending::<()>());
+            let run = move || {
+                become_worker(number + 1);
+                runtime.block_on(std::future::pending::<()>());
+            };
             std::thread::Builder::new().name(format!("worker-{number}")).spawn(run)?;
         }
         Ok(Self(handles.into()))

@@ -2,8 +2,7 @@
 
 use super::Pooled;
 use super::quota::Seat;
-use crate::stats::{Entry, ServerRecord};
-use std::sync::atomic::{AtomicU32, Ordering};
+use crate::stats::{Entry, ServerRecord, worker};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -13,7 +12,7 @@ pub(super) struct Member<S> {
     pub(super) server: S,
     pub(super) record: Entry<ServerRecord>,
     /// The thread whose reactor polls the connection.
-    pub(super) home: Home,
+    pub(super) home: usize,
     /// When it is too old to be used again; `None` with `server_lifetime = 0`, which uses a server once.
     pub(super) expires: Option<Instant>,
     /// Since when nobody has used it.
@@ -21,21 +20,6 @@ pub(super) struct Member<S> {
     /// The pool's generation at the time it was dialled; an older one is not used again.
     pub(super) generation: u64,
     seat: Seat,
-}
-
-/// Names a thread. The standard library's name of the current one costs more to find out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Home(u32);
-
-impl Home {
-    /// That of this thread.
-    pub(super) fn here() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        thread_local! {
-            static HERE: Home = Home(NEXT.fetch_add(1, Ordering::Relaxed));
-        }
-        HERE.with(|here| *here)
-    }
 }
 
 /// A member as it is handed about: what holds one, idle clients included, needs room for a pointer only.
@@ -51,7 +35,7 @@ impl<S> Member<S> {
     ) -> Self {
         let now = Instant::now();
         let expires = lifetime.map(|lifetime| now + jittered(lifetime));
-        Self { server, record, home: Home::here(), expires, idle_since: now, generation, seat }
+        Self { server, record, home: worker(), expires, idle_since: now, generation, seat }
     }
 
     /// Ends the connection, and then gives its seat back. From the call on, its seat counts as leaving.

@@ -28,7 +28,7 @@ use health::Health;
 use member::{Held, Member};
 use rack::{Preference, Rack, TicketInHand};
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -94,6 +94,8 @@ pub struct Pool<C: Connector> {
     pub clients: Gauge,
     connector: C,
     settings: ArcSwap<PoolSettings>,
+    /// `server_round_robin` of these settings, at hand for each checkout.
+    round_robin: AtomicBool,
     quotas: Quotas,
     rack: Rack<C::Server>,
     servers: Roll<ServerRecord>,
@@ -140,6 +142,7 @@ impl<C: Connector> Pool<C> {
             traffic: Arc::default(),
             clients: Gauge::default(),
             connector,
+            round_robin: AtomicBool::new(settings.server_round_robin),
             settings: ArcSwap::from_pointee(settings),
             quotas,
             rack: Rack::new(),
@@ -270,7 +273,7 @@ impl<C: Connector> Pool<C> {
     }
 
     fn preference(&self) -> Preference {
-        if self.settings.load().server_round_robin { Preference::Oldest } else { Preference::Warmest }
+        if self.round_robin.load(Ordering::Relaxed) { Preference::Oldest } else { Preference::Warmest }
     }
 
     /// Makes a checkout of an idle server, unless it is not what it was when it was put down: then it is closed.
@@ -341,6 +344,7 @@ impl<C: Connector> Pool<C> {
     pub fn reconfigure(&self, settings: PoolSettings) {
         let old = self.settings.swap(Arc::new(settings));
         let new = self.settings.load();
+        self.round_robin.store(new.server_round_robin, Ordering::Relaxed);
         self.quotas.pool.set_limit(new.size);
         let login = |s: &PoolSettings| {
             (s.host.clone(), s.port, s.dbname.clone(), s.user.clone(), s.password.clone(), s.startup.clone())

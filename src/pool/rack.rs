@@ -2,7 +2,8 @@
 //! tickets to waiters strictly oldest first, and takes back the ticket of a waiter that left. Which idle server a
 //! ticket is redeemed for is decided here.
 
-use super::member::{Held, Home, Member};
+use super::member::{Held, Member};
+use crate::stats::worker;
 use deadpool::unmanaged::{Object, Pool};
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -115,7 +116,7 @@ fn choose<S>(idle: &mut VecDeque<Held<S>>, preference: Preference) -> Option<Hel
     match preference {
         Preference::Oldest => idle.pop_front(),
         Preference::Warmest => {
-            let here = Home::here();
+            let here = worker();
             match idle.iter().rposition(|member| member.home == here) {
                 Some(at) => idle.remove(at),
                 None => idle.pop_back(),

@@ -178,7 +178,7 @@ impl Request {
 
     /// Whether it decides on names.
     fn is_naming(&self) -> bool {
-        *self == Self::Discard || self.decides_on().is_some()
+        matches!(self, Self::Discard) || self.decides_on().is_some()
     }
 
     /// Whether the client's unnamed statement is another one, or none, once this has succeeded.
@@ -205,7 +205,7 @@ pub enum Delivery {
     /// The client gets it as a message of this type.
     ClientAs(u8),
     /// The client gets it with its own name for the statement in it.
-    ClientNamed(Bytes),
+    ClientNamed(Box<Bytes>),
     /// The client gets this in its place.
     Report(Box<Report>),
     /// The client gets it in front of the next one, unless that is an error which it is not to see.
@@ -372,7 +372,7 @@ impl Pending {
             && !self.is_in_first_batch()
             && self.queue.iter().any(|(_, request)| match request.decides_on() {
                 Some(decided) => significant(decided) == name,
-                None => known && *request == Request::Discard,
+                None => known && matches!(request, Request::Discard),
             })
     }
 
@@ -410,7 +410,7 @@ impl Pending {
             }
             _ => return None,
         };
-        let synced = self.queue.iter().any(|(_, request)| *request == Request::Sync);
+        let synced = self.queue.iter().any(|(_, request)| matches!(request, Request::Sync));
         let fault = || Fault {
             name,
             statement: id,
@@ -436,6 +436,12 @@ impl Pending {
         self.queue.front().map_or(Origin::Client, |(origin, _)| *origin)
     }
 
+    /// Whether the server answers a message of the client's now.
+    #[must_use]
+    pub fn answers_client(&self) -> bool {
+        matches!(self.queue.front(), Some((Origin::Client, _)))
+    }
+
     /// Who is to hear of a changed setting: pgweir alone, if it is its own query that changes settings. With any other message
     /// of its own the server only gets round to saying what the client's have changed.
     #[must_use]
@@ -453,7 +459,7 @@ impl Pending {
 
     /// Notes a message that goes to the server now.
     pub fn sent(&mut self, origin: Origin, request: Request, statements: &mut Statements) {
-        if self.batch == Batch::Skipping && request != Request::Sync {
+        if self.batch == Batch::Skipping && !matches!(request, Request::Sync) {
             return; // the server reads it and drops it
         }
         match request {
@@ -629,19 +635,19 @@ impl Pending {
 
     /// The server begins to read COPY data: Syncs that it finds before the end of the data owe nothing.
     fn begin_copy(&mut self) {
-        let end = self.queue.iter().position(|(_, request)| *request == Request::CopyEnd);
+        let end = self.queue.iter().position(|(_, request)| matches!(request, Request::CopyEnd));
         let within = end.unwrap_or(self.queue.len());
         let mut at = 0;
-        if self.queue.iter().take(within).any(|(_, request)| *request == Request::Sync) {
+        if self.queue.iter().take(within).any(|(_, request)| matches!(request, Request::Sync)) {
             self.suspect_sync();
         }
         self.queue.retain(|request| {
             at += 1;
-            *request != Request::Sync || at > within
+            !matches!(request, Request::Sync) || at > within
         });
         self.copy = Some(if end.is_some() { CopyIn::Ended } else { CopyIn::Open });
         // A Sync that is ignored closed nothing: the implicit transaction lasts until one is not.
-        let last = self.queue.iter().rev().find(|(_, request)| *request != Request::CopyEnd);
+        let last = self.queue.iter().rev().find(|(_, request)| !matches!(request, Request::CopyEnd));
         if last.is_some_and(|(_, request)| !request.ends_batch()) {
             self.batch = Batch::Open;
         }
@@ -664,7 +670,7 @@ impl Pending {
 
     fn end_copy(&mut self) {
         if self.copy.take() == Some(CopyIn::Ended)
-            && let Some(end) = self.queue.iter().position(|(_, request)| *request == Request::CopyEnd)
+            && let Some(end) = self.queue.iter().position(|(_, request)| matches!(request, Request::CopyEnd))
         {
             self.queue.remove(end);
         }
@@ -693,7 +699,7 @@ impl Pending {
                 Delivery::Report(report.clone())
             }
             (_, request) if code.is_some_and(names_statement) => {
-                request.client_name().cloned().map_or(Delivery::Client, Delivery::ClientNamed)
+                request.client_name().map_or(Delivery::Client, |name| Delivery::ClientNamed(Box::new(name.clone())))
             }
             _ => Delivery::Client,
         };
@@ -715,12 +721,12 @@ impl Pending {
 
     /// Whether the Sync that ends the batch being answered is pgweir's.
     fn ends_with_own_sync(&self) -> bool {
-        let sync = self.queue.iter().find(|(_, request)| *request == Request::Sync);
+        let sync = self.queue.iter().find(|(_, request)| matches!(request, Request::Sync));
         sync.is_some_and(|(origin, _)| *origin == Origin::Pooler)
     }
 
     fn skip_to_sync(&mut self, statements: &mut Statements) {
-        let sync = self.queue.iter().position(|(_, request)| *request == Request::Sync);
+        let sync = self.queue.iter().position(|(_, request)| matches!(request, Request::Sync));
         if sync.is_none() {
             self.batch = Batch::Skipping;
         }

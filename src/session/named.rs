@@ -321,11 +321,17 @@ pub(super) fn deallocate(link: &mut Link, message: &Message<'_>) -> Result<Optio
     Ok(Some(Rewritten { bytes, replaces: message.size }))
 }
 
-/// A query, which may drop statements that later messages rely on.
+/// A query.
 pub(super) fn query(link: &mut Link, body: &[u8]) -> Request {
     if link.tracking != Tracking::Off {
         link.steer(steering(body), body, &[]);
     }
+    Request::Query
+}
+
+/// A query that may drop statements which later messages rely on.
+pub(super) fn query_about_statements(link: &mut Link, body: &[u8]) -> Request {
+    query(link, body);
     if link.tracking == Tracking::Off || !(begins_with(body, b"DISCARD") || begins_with(body, b"DEALLOCATE"))
     {
         return Request::Query;

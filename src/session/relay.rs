@@ -59,12 +59,14 @@ impl Session {
             if self.client.has_order(Order::Kill) {
                 return Poll::Ready(Err(departure_of_kill().into()));
             }
-            let pushed = self.push(link, cx)?;
             let pulled = self.pull(link, cx)?;
             // What the client has sent may have waited for what has just come. It is its turn, not another client's: that
             // one could bring about the same wait, and so on for ever.
-            let may_go_on = pulled && !self.up.fresh().is_empty();
-            if !may_go_on && is_over(link, mode, &self.up)? {
+            if pulled && self.up.fresh().is_empty() && is_over(link, mode, &self.up)? {
+                return Poll::Ready(Ok(()));
+            }
+            let pushed = self.push(link, cx)?;
+            if is_over(link, mode, &self.up)? {
                 return Poll::Ready(Ok(()));
             }
             let was_full = !link.server.has_room();
@@ -248,7 +250,10 @@ impl Link {
         let over = self.server.state.transaction == Status::Idle && self.server.state.pending.is_settled();
         let began = if over { self.transaction.take() } else { None };
         let elapsed = |since: Instant| micros(now.duration_since(since));
-        Some(Times { query: elapsed(since), transaction: began.map_or(0, elapsed) })
+        let query = elapsed(since);
+        // Most transactions are of one request.
+        let transaction = began.map_or(0, |began| if began == since { query } else { elapsed(began) });
+        Some(Times { query, transaction })
     }
 }
 

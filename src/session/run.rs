@@ -125,8 +125,14 @@ impl Session {
     fn poll_idle(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<Result<(), Departure>> {
         loop {
             self.heed_orders()?;
-            let call = self.intake.examine(&mut self.up, &mut self.down, self.limit)?;
-            if let Poll::Ready(Err(_)) = self.down.poll_drain(cx, &mut self.stream) {
+            let call = if self.up.fresh().is_empty() {
+                Call::More
+            } else {
+                self.intake.examine(&mut self.up, &mut self.down, self.limit)?
+            };
+            if self.down.has_output()
+                && let Poll::Ready(Err(_)) = self.down.poll_drain(cx, &mut self.stream)
+            {
                 return Poll::Ready(Err(Departure::Vanished("client unexpected eof")));
             }
             match call {

@@ -34,6 +34,7 @@ pub(super) fn clear(state: &mut Understanding, out: &mut BytesMut) -> Result<(),
 pub(super) fn prepare_mentioned(link: &mut Link, message: &Message<'_>) -> Result<BytesMut, TooLong> {
     let mut out = BytesMut::new();
     if message.tag == b'Q'
+        && message.may_be_about_statements()
         && let Some(name) = named::deallocated_name(message)
     {
         // What is dropped need not be made.
@@ -44,6 +45,7 @@ pub(super) fn prepare_mentioned(link: &mut Link, message: &Message<'_>) -> Resul
     }
     let statements = &link.server.state.statements;
     if !(statements.names.is_empty() && statements.spelled.is_empty())
+        && !is_known_to_be_silent(link, message)
         && let Some(sql) = sql_of(message).filter(|sql| speaks_of_statements(sql))
     {
         for name in names_in(sql) {
@@ -51,6 +53,15 @@ pub(super) fn prepare_mentioned(link: &mut Link, message: &Message<'_>) -> Resul
         }
     }
     Ok(out)
+}
+
+/// Whether it is the Parse of an unnamed statement once more, of which it is known that it does not speak of statements.
+fn is_known_to_be_silent(link: &Link, message: &Message<'_>) -> bool {
+    message.tag == b'P'
+        && message.body.split_first().is_some_and(|(name, tail)| {
+            let last = link.server.state.statements.names.get(b"").filter(|_| *name == 0);
+            last.is_some_and(|last| !last.statement.speaks_of_statements() && last.statement.tail() == tail)
+        })
 }
 
 /// Whether a text speaks of statements: behind an earlier batch it waits, since answers that are still to come tell which

@@ -56,6 +56,12 @@ impl Message<'_> {
         }
     }
 
+    /// Whether it is a Query that may begin with DEALLOCATE, DISCARD or PREPARE, by its first letter.
+    pub(super) fn may_be_about_statements(&self) -> bool {
+        self.tag == b'Q'
+            && matches!(self.body.trim_ascii_start().first(), Some(b'd' | b'D' | b'p' | b'P'))
+    }
+
     /// Whether it is a Bind whose portal has a name that leaves no room for the statement's.
     fn hides_its_statement(&self) -> bool {
         !self.is_whole() && split_cstr(self.body).is_none()
@@ -227,10 +233,11 @@ pub(super) fn judge(
 /// Judges a message that goes out as it is.
 fn judge_alone(link: &mut Link, interner: &Interner, message: &Message<'_>) -> Result<Verdict, Departure> {
     let request = match message.tag {
-        b'Q' => {
+        b'Q' if message.may_be_about_statements() => {
             let prepare = spelled::prepare(link, interner, message);
-            prepare.unwrap_or_else(|| named::query(link, message.body))
+            prepare.unwrap_or_else(|| named::query_about_statements(link, message.body))
         }
+        b'Q' => named::query(link, message.body),
         b'P' if is_unnamed(message) => parse_unnamed(link, message),
         b'P' if link.tracking == Tracking::Off => Request::ParseForeign,
         b'P' => Request::ParseHere,
@@ -300,7 +307,7 @@ fn must_wait(link: &Link, interner: &Interner, message: &Message<'_>) -> bool {
         return true;
     }
     let name = match message.tag {
-        b'Q' => named::deallocated_name(message).map(Cow::Owned),
+        b'Q' if message.may_be_about_statements() => named::deallocated_name(message).map(Cow::Owned),
         _ => statement_name(message).map(Cow::Borrowed),
     };
     let Some(name) = name.as_deref() else { return false };
@@ -349,7 +356,7 @@ fn judge_named(
             judge_unnamed(link, interner, limit, unnamed, message).transpose()
         }
         (b'C', Some(name)) => Some(named::close(link, message, name)),
-        (b'Q', _) => named::deallocate(link, message).transpose(),
+        (b'Q', _) if message.may_be_about_statements() => named::deallocate(link, message).transpose(),
         _ => None,
     };
     rewritten.transpose().map_err(violation)

@@ -4,7 +4,9 @@
 mod census;
 mod clock;
 mod traffic;
+mod worker;
 
 pub use census::{Activity, ClientRecord, ClientState, Entry, Peer, Roll, ServerRecord, ServerState, State};
 pub use clock::{micros, unix_micros, unix_micros_at};
-pub use traffic::{Gauge, GaugeGuard, Traffic, TrafficSnapshot};
+pub use traffic::{Counters, Gauge, GaugeGuard, Traffic, TrafficSnapshot};
+pub use worker::{become_worker, expect_workers, worker};

@@ -1,13 +1,15 @@
 //! Counters and gauges.
 
+use super::worker::{worker, workers};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! traffic {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        /// What went through one pool since the process began. Counters only grow.
+        /// What one thread has counted, in cache lines of its own.
         #[derive(Debug, Default)]
-        pub struct Traffic { $($(#[$doc])* pub $name: AtomicU64,)* }
+        #[repr(align(128))]
+        pub struct Counters { $($(#[$doc])* pub $name: AtomicU64,)* }
 
         /// The counters of a [`Traffic`] at one moment, or sums and differences of such.
         #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +19,11 @@ macro_rules! traffic {
             /// Reads all counters.
             #[must_use]
             pub fn snapshot(&self) -> TrafficSnapshot {
-                TrafficSnapshot { $($name: self.$name.load(Ordering::Relaxed),)* }
+                let mut sum = TrafficSnapshot::default();
+                for counters in &self.0 {
+                    $(sum.$name = sum.$name.wrapping_add(counters.$name.load(Ordering::Relaxed));)*
+                }
+                sum
             }
         }
 
@@ -85,15 +91,36 @@ traffic! {
     cancels,
 }
 
+/// What went through one pool since the process began. Counters only grow.
+#[derive(Debug)]
+pub struct Traffic(Box<[Counters]>);
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self(std::iter::repeat_with(Counters::default).take(1 + workers()).collect())
+    }
+}
+
 impl Traffic {
     /// Counts one.
-    pub fn count(&self, counter: impl FnOnce(&Self) -> &AtomicU64) {
+    pub fn count(&self, counter: impl FnOnce(&Counters) -> &AtomicU64) {
         self.add(counter, 1);
     }
 
     /// Counts so many.
-    pub fn add(&self, counter: impl FnOnce(&Self) -> &AtomicU64, amount: u64) {
-        counter(self).fetch_add(amount, Ordering::Relaxed);
+    pub fn add(&self, counter: impl FnOnce(&Counters) -> &AtomicU64, amount: u64) {
+        match self.0.get(worker()) {
+            // Nobody else writes to it.
+            Some(own) if worker() > 0 => {
+                let counter = counter(own);
+                counter.store(counter.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+            }
+            _ => {
+                if let Some(shared) = self.0.first() {
+                    counter(shared).fetch_add(amount, Ordering::Relaxed);
+                }
+            }
+        }
     }
 }
 

@@ -68,10 +68,18 @@ pub fn put_cstr(out: &mut BytesMut, text: &[u8]) {
     out.put_u8(0);
 }
 
+/// Bytes of a short name.
+const NAME: usize = 16;
+
 /// Splits a zero-terminated string off the front: the string without its zero byte, and what follows.
 #[must_use]
 pub fn split_cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = memchr::memchr(0, bytes)?;
+    // Most are names: to find the end of such a one by itself takes less than to begin to search.
+    let near = bytes.iter().take(NAME).position(|&byte| byte == 0);
+    let end = match near {
+        Some(end) => end,
+        None => NAME + memchr::memchr(0, bytes.get(NAME..)?)?,
+    };
     Some((&bytes[..end], &bytes[end + 1..]))
 }
 
