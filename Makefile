@@ -46,8 +46,12 @@ drivers: ## Put the table of drivers, as last tested, into the README
 demo: build ## A PostgreSQL, a pooler, and a taste of both
 	CARGO="$(CARGO)" scripts/demo.sh $(DEMO)
 
-bench: build ## Compare with PgBouncer
-	PGBOUNCER="$${PGBOUNCER:-$$(scripts/pgbouncer.sh)}" benches/run
+bench: build ## Compare with PgBouncer: half an hour; BENCH="--quick tcp" is a part of it
+	PGBOUNCER="$${PGBOUNCER:-$$(scripts/pgbouncer.sh sid)}" benches/run $(BENCH)
+
+bench-instructions: ## Count the instructions of a transaction, with valgrind
+	CARGO_PROFILE_RELEASE_DEBUG=line-tables-only $(CARGO) build --release --target-dir target/symbols
+	BENCH_PGWEIR=target/symbols/release/pgweir PGBOUNCER="$${PGBOUNCER:-$$(scripts/pgbouncer.sh sid)}" benches/instructions
 
 bench-parses: build ## Count what PostgreSQL parses and plans, beside PgBouncer
 	PGBOUNCER="$${PGBOUNCER:-$$(scripts/pgbouncer.sh)}" benches/parses
