@@ -13,6 +13,7 @@ import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PATIENCE = 30
+WRAPPER = []
 
 
 def env(name, default):
@@ -50,16 +51,26 @@ def environment():
 def unprivileged(*command):
     """Neither PostgreSQL nor PgBouncer accepts to be root; pgweir is run the same way."""
     prefix = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
-    return [*prefix, *map(str, command)]
+    return [*prefix, *WRAPPER, *map(str, command)]
 
 
-def output(*command, **options):
+@contextlib.contextmanager
+def wrapped(wrapper):
+    """What is started meanwhile is started by this command."""
+    WRAPPER[:] = wrapper
+    try:
+        yield
+    finally:
+        WRAPPER.clear()
+
+
+def output(*command, stderr_too=False, **options):
     done = subprocess.run(
         list(map(str, command)), capture_output=True, text=True, check=False, **{"env": environment(), **options}
     )
     if done.returncode != 0:
         fail(f"{' '.join(map(str, command))}: {done.stdout[-2000:]}{done.stderr[-2000:]}")
-    return done.stdout
+    return done.stdout + (done.stderr if stderr_too else "")
 
 
 def free_port():
