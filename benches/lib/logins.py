@@ -1,13 +1,18 @@
 """Processor time of the pooler for a login, a SELECT 1 and the goodbye."""
 
+import time
+
 from .base import say
 from .client import Client, in_processes, scram_verifier
 from .poolers import Task
+from .throughput import Cell, Pgbench
 
 PROCESSES = 4
 PASSWORD = "correct horse battery staple"
 # Of these each logs in once, so that nothing of it can be remembered.
 STRANGERS = 400
+# Clients of pgbench beside a storm of logins, and the seconds within which a storm must have passed.
+BESIDE, STORM_LASTS = 8, 8
 
 
 class Kind:
@@ -27,6 +32,23 @@ class Kind:
 
         in_processes(PROCESSES, work)
 
+    def while_running(self, daemon, turn, folder):
+        """Latencies of the transactions of pgbench during a storm, and how long that took."""
+        load = Pgbench(daemon, Cell("simple", BESIDE), STORM_LASTS, folder, PASSWORD)
+        begin = time.time()
+        if self.count:
+            self.storm(daemon.port, turn)
+        else:
+            time.sleep(1)
+        end = time.time()
+        done = load.finish(until=end)
+        latencies = sorted(latency for at, latency in done if begin < at <= end)
+        return {
+            "p50": latencies[len(latencies) // 2] * 1e6,
+            "p99": latencies[len(latencies) * 99 // 100] * 1e6,
+            "seconds": end - begin,
+        }
+
 
 def kinds(plan):
     return [
@@ -44,7 +66,7 @@ def kinds(plan):
 def write_users(folder, rounds):
     strangers = [f'"stranger{turn}_{number}" "{PASSWORD}"' for turn in range(rounds) for number in range(STRANGERS)]
     (folder / "userlist.txt").write_text("\n".join([
-        '"postgres" ""', f'"verified" "{scram_verifier(PASSWORD)}"', f'"plain" "{PASSWORD}"', *strangers, "",
+        f'"postgres" "{PASSWORD}"', f'"verified" "{scram_verifier(PASSWORD)}"', f'"plain" "{PASSWORD}"', *strangers, "",
     ]))
 
 
@@ -64,6 +86,28 @@ def measure(poolers, postgres, folder, plan):
         finally:
             for daemon in daemons.values():
                 daemon.stop()
+    return found
+
+
+def measure_beside(poolers, postgres, folder, plan):
+    """Latencies of transactions beside logins, by kind and pooler, for each round. Only PBKDF2 takes time in a login."""
+    write_users(folder, plan.rounds)
+    _, verified, _, first = kinds(plan)
+    verified.count = first.count
+    daemons, found = {}, {}
+    try:
+        for pooler in poolers:
+            if pooler.multiplexes and pooler.speaks_scram:
+                daemons[pooler.name] = pooler.start(Task(folder, postgres.port, auth="scram-sha-256"))
+        for kind in (Kind("none", "", 0, None), verified, first):
+            say(f"transactions beside logins: {kind.title}")
+            found[kind.title] = {name: {"rounds": []} for name in daemons}
+            for turn in range(plan.rounds):
+                for name, daemon in daemons.items():
+                    found[kind.title][name]["rounds"].append(kind.while_running(daemon, turn, folder))
+    finally:
+        for daemon in daemons.values():
+            daemon.stop()
     return found
 
 

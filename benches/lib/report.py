@@ -129,6 +129,17 @@ def logins(results):
     ]
 
 
+def storm(results):
+    rows = [((title,), found) for title, found in results.items()]
+    first = ["logins at the same time"]
+    return [
+        "\n### Transactions of 8 clients while others log in",
+        compare("Latency, p50, µs:", first, rows, plain("p50", 0), "p50"),
+        compare("Latency, p99, µs:", first, rows, plain("p99", 0), "p99"),
+        compare("Seconds that the logins took:", first, rows[1:], plain("seconds", 2), "seconds"),
+    ]
+
+
 def copying(results):
     rows = [((title,), found) for title, found in results.items()]
     return [
@@ -157,7 +168,7 @@ def markdown(results):
     for name, title in TITLES.items():
         if results.get(name):
             lines += throughput(title, results[name])
-    for name, write in (("memory", memory), ("logins", logins), ("copy", copying)):
+    for name, write in (("memory", memory), ("logins", logins), ("storm", storm), ("copy", copying)):
         if results.get(name):
             lines += write(results[name])
     return "\n".join(lines)

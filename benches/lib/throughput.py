@@ -30,23 +30,24 @@ class Cell:
 class Pgbench:
     """Runs for some seconds once all its clients are connected, and logs every transaction."""
 
-    def __init__(self, daemon, cell, seconds, folder):
+    def __init__(self, daemon, cell, seconds, folder, password=""):
         self.prefix = folder / f"transactions-{daemon.name.replace(' ', '-')}"
         self.process = subprocess.Popen(
             list(map(str, [
                 "pgbench", *address(daemon.port), "-nS", "-M", cell.protocol, "-c", cell.clients, "-j", 1, "-T", seconds,
                 "-P", 1, "--log", "--log-prefix", self.prefix, "bench",
             ])),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(),
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**environment(), "PGPASSWORD": password},
         )
         said = ""
         while not said.startswith("progress:"):
             if not (said := self.process.stderr.readline()):
-                self.finish()
+                self.finish(until=0)
                 break
 
-    def finish(self):
-        """Time and latency of each transaction, in seconds."""
+    def finish(self, until):
+        """Time and latency of each transaction, in seconds. The last window must have ended before pgbench did."""
         said, errors = self.process.communicate()
         if self.process.returncode != 0:
             fail(f"pgbench: {said}{errors}")
@@ -58,6 +59,8 @@ class Pgbench:
                     _, _, latency, _, second, micros = line.split()[:6]
                     found.append((int(second) + int(micros) / 1e6, int(latency) / 1e6))
             file.unlink()
+        if max((at for at, _ in found), default=0) < until:
+            fail("pgbench ended before the measured window did: the machine is too busy, or BENCH_SECONDS too small")
         return found
 
 
@@ -75,9 +78,7 @@ def one_run(daemon, cell, seconds, folder, count_calls):
         trace_begin = time.time()
         time.sleep(traced)
         trace_end, calls = time.time(), tracer.close()
-    done = load.finish()
-    if max((at for at, _ in done), default=0) < (trace_end if count_calls else end):
-        fail("pgbench ended before the measured window did: the machine is too busy, or BENCH_SECONDS too small")
+    done = load.finish(until=trace_end if count_calls else end)
     figures = spent(after.since(before), [latency for at, latency in done if begin < at <= end], end - begin)
     if count_calls:
         traced_count = sum(trace_begin < at <= trace_end for at, _ in done) or 1
