@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import random
 import resource
 import shutil
 import signal
@@ -74,9 +75,11 @@ def output(*command, stderr_too=False, **options):
 
 
 def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
+    """One that connections are not given: thousands of clients would soon have taken any of those."""
+    while True:
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", random.randrange(10_000, 32_000)))
+            return listener.getsockname()[1]
 
 
 def allow_many_files():
