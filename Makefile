@@ -6,7 +6,7 @@ export PGWEIR_CACHE := $(abspath $(CACHE))
 # The majors that the core tests run on, beside the one that all tests run on.
 MAJORS ?= 14 15 16 17 18
 
-.PHONY: help setup build check fmt test test-cargo test-majors test-clients drivers demo bench bench-parses fuzz clean
+.PHONY: help setup build check fmt test test-cargo test-majors test-clients drivers demo bench bench-instructions bench-parses fuzz clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -46,11 +46,14 @@ drivers: ## Put the table of drivers, as last tested, into the README
 demo: build ## A PostgreSQL, a pooler, and a taste of both
 	CARGO="$(CARGO)" scripts/demo.sh $(DEMO)
 
-bench: build ## Compare with PgBouncer
-	PGBOUNCER="$${PGBOUNCER:-$$(scripts/pgbouncer.sh)}" benches/run
+bench: build ## Compare with PgBouncer: half an hour; BENCH="--quick tcp" is a part of it
+	PGBOUNCER="$${PGBOUNCER:-$$(scripts/pgbouncer.sh sid)}" benches/run $(BENCH)
+
+bench-instructions: build ## Count the instructions of a transaction, with valgrind
+	PGBOUNCER="$${PGBOUNCER:-$$(scripts/pgbouncer.sh sid)}" benches/instructions
 
 bench-parses: build ## Count what PostgreSQL parses and plans, beside PgBouncer
-	PGBOUNCER="$${PGBOUNCER:-$$(scripts/pgbouncer.sh)}" benches/parses
+	PGBOUNCER="$${PGBOUNCER:-$$(scripts/pgbouncer.sh sid)}" benches/parses
 
 fuzz: ## Fuzz each parser shortly (needs cargo-fuzz and a nightly toolchain)
 	@for target in $$($(CARGO) +nightly fuzz list); do \

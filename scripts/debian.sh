@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need from Debian, where it is missing: PostgreSQL with psql and pgbench, PgBouncer to
-# compare with, and the runtimes of the drivers.
+# Installs what tests and benches need from Debian, where it is missing: PostgreSQL with psql and pgbench, PgBouncer and
+# HAProxy to compare with, what counts system calls and instructions, and the runtimes of the drivers.
 . "$(dirname "$0")/common.sh"
 
 missing=()
@@ -16,6 +16,9 @@ newest_server() { ls -d /usr/lib/postgresql/*/bin/postgres 2>/dev/null | tail -n
 need psql postgresql-client
 need pgbench postgresql-contrib
 need /usr/sbin/pgbouncer pgbouncer
+need /usr/sbin/haproxy haproxy
+need strace strace
+need valgrind valgrind
 need python3 python3
 need npm nodejs npm
 need setpriv util-linux
