@@ -51,7 +51,7 @@ pub(super) struct Session {
 }
 
 /// Lives a session to its end.
-pub(super) async fn run(service: Arc<Service>, mut session: Session) {
+pub(super) async fn run(service: Arc<Service>, mut session: Box<Session>) {
     let record = &session.client.record;
     if service.config.load().log.connections {
         tracing::info!(
@@ -65,7 +65,7 @@ pub(super) async fn run(service: Arc<Service>, mut session: Session) {
         );
     }
     let departure = session.live().await;
-    session.bid_farewell(&service, &departure).await;
+    Box::pin(session.bid_farewell(service, departure)).await;
 }
 
 impl Session {
@@ -109,8 +109,16 @@ impl Session {
                     Err(departure) => return departure,
                 },
             };
-            if let Err(departure) = self.work_with(server).await {
-                return departure;
+            // The link lives here and not in a function of its own, which would keep room for what it was called with.
+            let (mut link, mode) = match self.join(server) {
+                Ok(joined) => joined,
+                Err(departure) => return departure,
+            };
+            let end = poll_fn(|cx| self.poll_relay(&mut link, mode, cx)).await;
+            self.client.unlink();
+            match end {
+                Ok(()) => self.part(link),
+                Err(parting) => return self.tear_off(link, mode, parting),
             }
         }
     }
@@ -204,8 +212,8 @@ impl Session {
         }
     }
 
-    /// Has a server work for the client until the pool may have it back.
-    async fn work_with(&mut self, server: ServerCheckout) -> Result<(), Departure> {
+    /// Has a server work for the client.
+    fn join(&mut self, server: ServerCheckout) -> Result<(Link, PoolMode), Departure> {
         let settings = self.pool.settings();
         let mode = settings.mode;
         let tracking = match (mode, usize::try_from(settings.max_prepared_statements)) {
@@ -218,15 +226,7 @@ impl Session {
         let mut link = Link::join(server, &self.client, &self.wanted, statements, tracking, &mut self.up)
             .map_err(|error| departure::violation(error.to_string()))?;
         link.server.put_in_front(std::mem::take(&mut self.down));
-        let end = poll_fn(|cx| self.poll_relay(&mut link, mode, cx)).await;
-        self.client.unlink();
-        match end {
-            Ok(()) => {
-                self.part(link);
-                Ok(())
-            }
-            Err(parting) => Err(self.tear_off(link, mode, parting)),
-        }
+        Ok((link, mode))
     }
 
     /// The server goes back, before a slow client has read all it said.
@@ -285,9 +285,9 @@ impl Session {
     }
 
     /// Tells the client why, as far as it listens, and logs it.
-    async fn bid_farewell(mut self, service: &Service, departure: &Departure) {
+    async fn bid_farewell(mut self: Box<Self>, service: Arc<Service>, departure: Departure) {
         let record = &self.client.record;
-        if let Departure::Dismissed(report) = departure {
+        if let Departure::Dismissed(report) = &departure {
             self.pool.traffic.count(|t| &t.errors);
             if service.config.load().log.pooler_errors {
                 tracing::warn!(client = record.id, sqlstate = %report.code, "pooler error: {}", report.message);
