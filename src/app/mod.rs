@@ -116,6 +116,7 @@ fn assemble(loaded: Loaded, secrets: Secrets, workers: &Workers) -> (Arc<App>, A
             logins: Gauge::default(),
             traffic: Traffic::default(),
             adopted: crate::session::Adopted::default(),
+            shared: crate::session::Shared::default(),
             interner: Arc::default(),
             console: Arc::clone(&console) as Arc<dyn crate::session::Console>,
         });

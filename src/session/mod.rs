@@ -15,6 +15,7 @@ mod named;
 mod overview;
 mod relay;
 mod run;
+mod shared;
 mod spelled;
 mod timer;
 mod unnamed;
@@ -25,6 +26,7 @@ pub use client::{Admission, ClientHandle, Clients, Order};
 pub use console::{Answer, Answering, Console, Role};
 pub use departure::Departure;
 pub use overview::{CONSOLE, DatabaseOverview, Overview, UserOverview, VERSION};
+pub use shared::Shared;
 pub use welcome::Adopted;
 
 use crate::auth::KeyCache;
@@ -66,6 +68,8 @@ pub struct Service {
     pub traffic: Traffic,
     /// What startup settings of clients turned out to mean.
     pub adopted: Adopted,
+    /// What clients have in common.
+    pub shared: Shared,
     /// Prepared statements of all clients.
     pub interner: Arc<Interner>,
     /// Who answers on the console.

@@ -41,7 +41,7 @@ pub(super) struct Session {
     pub(super) interner: Arc<Interner>,
     pub(super) pool: Arc<ServerPool>,
     pub(super) client: Registration,
-    pub(super) timeouts: ClientTimeouts,
+    pub(super) timeouts: Arc<ClientTimeouts>,
     pub(super) timer: Timer,
     /// `max_packet_size`.
     pub(super) limit: u32,
@@ -56,11 +56,11 @@ pub(super) async fn run(service: Arc<Service>, mut session: Box<Session>) {
     if service.config.load().log.connections {
         tracing::info!(
             client = record.id,
-            user = record.user,
-            database = record.database,
-            address = record.peer.address,
-            port = record.peer.port,
-            application = record.application_name,
+            user = record.who.user,
+            database = record.who.database,
+            address = record.peer.address(),
+            port = record.peer.port(),
+            application = record.who.application_name,
             "login"
         );
     }
@@ -69,8 +69,9 @@ pub(super) async fn run(service: Arc<Service>, mut session: Box<Session>) {
 }
 
 impl Session {
-    pub(super) fn new(dialogue: Dialogue, admitted: Admitted, interner: Arc<Interner>) -> Self {
+    pub(super) fn new(dialogue: Dialogue, admitted: Admitted, service: &Service) -> Self {
         let Admitted { registration, pool, settings, config } = admitted;
+        let timeouts = config.client_timeouts(&registration.record.who.user);
         Self {
             stream: dialogue.stream,
             up: dialogue.input,
@@ -78,8 +79,8 @@ impl Session {
             intake: Intake::default(),
             wanted: settings,
             statements: OwnStatements::default(),
-            interner,
-            timeouts: config.client_timeouts(&registration.record.user),
+            interner: Arc::clone(&service.interner),
+            timeouts: service.shared.timeouts(timeouts),
             timer: Timer::default(),
             limit: config.limits.max_packet_size,
             log_disconnect: config.log.disconnections,
@@ -298,10 +299,10 @@ impl Session {
         if self.log_disconnect {
             tracing::info!(
                 client = record.id,
-                user = record.user,
-                database = record.database,
-                address = record.peer.address,
-                port = record.peer.port,
+                user = record.who.user,
+                database = record.who.database,
+                address = record.peer.address(),
+                port = record.peer.port(),
                 age = ?self.began.elapsed(),
                 "closing because: {}",
                 departure.reason()

@@ -4,7 +4,10 @@
 mod census;
 mod traffic;
 
-pub use census::{Activity, ClientRecord, ClientState, Entry, Peer, Roll, ServerRecord, ServerState, State};
+pub use census::{
+    Activity, ClientRecord, ClientState, Entry, Identity, Peer, Roll, ServerRecord, ServerState, State,
+    shrink,
+};
 pub use traffic::{Gauge, GaugeGuard, Traffic, TrafficSnapshot};
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
