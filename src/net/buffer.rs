@@ -10,23 +10,48 @@ use tokio::io::{AsyncRead, ReadBuf};
 /// sessions fit into a cache's worth of megabytes.
 pub const BLOCK: usize = 16 * 1024;
 
-/// Blocks that a thread keeps for reuse; what a storm needed beyond them goes back to the allocator.
+/// Blocks that a thread keeps for reuse; what a storm needed beyond them goes back to the allocator at once.
 const STOCK: usize = 256;
 
 thread_local! {
-    static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static STOCK_OF_THREAD: RefCell<Stock> = const { RefCell::new(Stock { free: Vec::new(), unused: 0 }) };
+}
+
+/// Blocks that nobody has borrowed.
+struct Stock {
+    free: Vec<Box<[u8]>>,
+    /// The fewest that there were since the stock was last reduced.
+    unused: usize,
 }
 
 fn borrow_block() -> Box<[u8]> {
-    FREE.with_borrow_mut(Vec::pop).unwrap_or_else(|| vec![0; BLOCK].into_boxed_slice())
+    STOCK_OF_THREAD.with_borrow_mut(Stock::take).unwrap_or_else(|| vec![0; BLOCK].into_boxed_slice())
 }
 
 fn return_block(block: Box<[u8]>) {
-    FREE.with_borrow_mut(|free| {
-        if free.len() < STOCK {
-            free.push(block);
+    STOCK_OF_THREAD.with_borrow_mut(|stock| {
+        if stock.free.len() < STOCK {
+            stock.free.push(block);
         }
     });
+}
+
+/// Gives back half of the blocks that this thread had no use for since the last call, so that what was needed for a moment
+/// is gone soon, and what is needed again and again stays.
+pub fn reduce_stock() {
+    STOCK_OF_THREAD.with_borrow_mut(|stock| {
+        let kept = stock.free.len() - stock.unused.div_ceil(2);
+        stock.free.truncate(kept);
+        stock.unused = kept;
+    });
+}
+
+impl Stock {
+    fn take(&mut self) -> Option<Box<[u8]>> {
+        let block = self.free.pop();
+        self.unused = self.unused.min(self.free.len());
+        block
+    }
 }
 
 /// Bytes that were read and are not used up yet. Without any it holds no block.
@@ -130,6 +155,29 @@ mod tests {
         assert_eq!(buffer.bytes(), b"bc");
         buffer.consume(2);
         assert!(buffer.block.is_none() && buffer.is_empty());
+    }
+
+    #[test]
+    fn blocks_that_nobody_needs_are_given_back() {
+        let in_stock = || STOCK_OF_THREAD.with_borrow(|stock| stock.free.len());
+        let use_at_once = |count| drop((0..count).map(|_| filled()).collect::<Vec<_>>());
+        use_at_once(100);
+        reduce_stock();
+        for _ in 0..20 {
+            use_at_once(8);
+            reduce_stock();
+        }
+        assert_eq!(in_stock(), 8);
+        for _ in 0..4 {
+            reduce_stock();
+        }
+        assert_eq!(in_stock(), 0);
+    }
+
+    fn filled() -> Buffer {
+        let mut buffer = Buffer::default();
+        fill(&mut buffer, b"x");
+        buffer
     }
 
     #[test]

@@ -32,11 +32,11 @@ impl Shared {
         self.timeouts.share(Arc::new(timeouts))
     }
 
-    /// Forgets what nobody uses any longer.
-    pub fn sweep(&self) {
-        self.identities.sweep();
-        self.settings.sweep();
-        self.timeouts.sweep();
+    /// Forgets what nobody uses any longer, if it is so much that looking for it pays. There are so many clients.
+    pub fn sweep(&self, clients: usize) {
+        self.identities.sweep(clients);
+        self.settings.sweep(clients);
+        self.timeouts.sweep(clients);
     }
 }
 
@@ -88,8 +88,11 @@ impl<T: Held> Table<T> {
         value
     }
 
-    fn sweep(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).sweep();
+    fn sweep(&self, users: usize) {
+        let mut values = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if values.known.len() > 2 * users + FEW {
+            values.sweep();
+        }
     }
 }
 
@@ -120,12 +123,17 @@ mod tests {
     fn what_nobody_uses_is_forgotten() {
         let table = Table::default();
         let held = table.share(Arc::new(usize::MAX));
-        for number in 0..100 * FEW {
+        for number in 0..10 * FEW {
             table.share(Arc::new(number));
         }
-        assert!(table.0.lock().unwrap().known.len() <= FEW);
-        table.sweep();
-        assert_eq!(table.0.lock().unwrap().known.len(), 1);
+        let known = || table.0.lock().unwrap().known.len();
+        assert!(known() <= FEW);
+        let crowd: Vec<_> = (0..10 * FEW).map(|number| table.share(Arc::new(number))).collect();
+        table.sweep(crowd.len());
+        assert!(known() > crowd.len());
+        drop(crowd);
+        table.sweep(1);
+        assert_eq!(known(), 1);
         assert!(Arc::ptr_eq(&held, &table.share(Arc::new(usize::MAX))));
     }
 }
