@@ -4,6 +4,7 @@ mod listen;
 mod log;
 mod reload;
 mod shutdown;
+mod tidy;
 mod workers;
 
 pub use log::Verbosity;
@@ -87,6 +88,7 @@ pub async fn run(file: &Path, verbosity: Verbosity) -> Result<(), StartError> {
         tokio::spawn(metrics::serve(listener, Arc::clone(&service)));
     }
     tokio::spawn(keep_averages(Arc::clone(&app)));
+    tidy::keep_tidy(&service, &workers);
     tracing::info!(workers = config.workers, "pgweir {} is ready", env!("CARGO_PKG_VERSION"));
     shutdown::until_the_end(&app, listeners).await;
     Ok(())
@@ -116,6 +118,7 @@ fn assemble(loaded: Loaded, secrets: Secrets, workers: &Workers) -> (Arc<App>, A
             logins: Gauge::default(),
             traffic: Traffic::default(),
             adopted: crate::session::Adopted::default(),
+            shared: crate::session::Shared::default(),
             interner: Arc::default(),
             console: Arc::clone(&console) as Arc<dyn crate::session::Console>,
         });

@@ -100,7 +100,7 @@ impl App {
         for gone in service.pools.reconfigure(&config) {
             self.console.retire(&gone.id.database, gone.traffic.snapshot());
             let clients = service.clients.list();
-            let orphans = clients.iter().filter(|client| client.record.database == gone.id.database);
+            let orphans = clients.iter().filter(|client| client.record.who.database == gone.id.database);
             orphans.for_each(|client| client.order(Order::Kill));
         }
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;

@@ -173,7 +173,7 @@ pub struct PoolDefaults {
 }
 
 /// Timeouts on clients; `None` is off.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ClientTimeouts {
     /// From accept to the end of the login.
     pub login: Option<Duration>,

@@ -6,9 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Bytes of one block: large enough that a bulk result costs few system calls, small enough that a thousand busy
-/// sessions fit into a cache's worth of megabytes.
+/// Bytes of one block: large enough for most results, small enough that a thousand busy sessions fit into a cache's worth
+/// of megabytes.
 pub const BLOCK: usize = 16 * 1024;
+
+/// Bytes of a block for a stream that fills one after the other: fewer system calls for each of them.
+const BULK: usize = 64 * 1024;
 
 /// Room in front of what is read, so that a message can get a longer head where it stands.
 const HEADROOM: usize = 128;
@@ -16,28 +19,67 @@ const HEADROOM: usize = 128;
 /// Bytes that are moved to make room in front of what follows them; more are not worth it.
 const NEAR: usize = 1024;
 
-/// Blocks that a thread keeps for reuse; what a storm needed beyond them goes back to the allocator.
+/// Blocks that a thread keeps for reuse; what a storm needed beyond them goes back to the allocator at once.
 const STOCK: usize = 256;
+
+/// The same of large ones.
+const BULK_STOCK: usize = 4;
 
 thread_local! {
     /// The block used last. A reader that finds nothing to read gives back at once what it has just taken.
     static LAST: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
-    static FREE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static STOCK_OF_THREAD: RefCell<Stock> =
+        const { RefCell::new(Stock { free: Vec::new(), unused: 0, bulk: Vec::new() }) };
 }
 
-fn borrow_block() -> Box<[u8]> {
-    LAST.take()
-        .or_else(|| FREE.with_borrow_mut(Vec::pop))
-        .unwrap_or_else(|| vec![0; HEADROOM + BLOCK].into_boxed_slice())
+/// Blocks that nobody has borrowed.
+struct Stock {
+    free: Vec<Box<[u8]>>,
+    /// The fewest that there were since the stock was last reduced.
+    unused: usize,
+    bulk: Vec<Box<[u8]>>,
+}
+
+fn borrow_block(size: usize) -> Box<[u8]> {
+    let known = if size == BLOCK {
+        LAST.take().or_else(|| STOCK_OF_THREAD.with_borrow_mut(Stock::take))
+    } else {
+        STOCK_OF_THREAD.with_borrow_mut(|stock| stock.bulk.pop())
+    };
+    known.unwrap_or_else(|| vec![0; HEADROOM + size].into_boxed_slice())
 }
 
 fn return_block(block: Box<[u8]>) {
-    if let Some(block) = LAST.replace(Some(block)) {
-        FREE.with_borrow_mut(|free| {
-            if free.len() < STOCK {
-                free.push(block);
-            }
-        });
+    if block.len() > HEADROOM + BLOCK {
+        STOCK_OF_THREAD.with_borrow_mut(|stock| keep(&mut stock.bulk, block, BULK_STOCK));
+    } else if let Some(block) = LAST.replace(Some(block)) {
+        STOCK_OF_THREAD.with_borrow_mut(|stock| keep(&mut stock.free, block, STOCK));
+    }
+}
+
+fn keep(shelf: &mut Vec<Box<[u8]>>, block: Box<[u8]>, limit: usize) {
+    if shelf.len() < limit {
+        shelf.push(block);
+    }
+}
+
+/// Gives back half of the blocks that this thread had no use for since the last call, so that what was needed for a moment
+/// is gone soon, and what is needed again and again stays.
+pub fn reduce_stock() {
+    STOCK_OF_THREAD.with_borrow_mut(|stock| {
+        let kept = stock.free.len() - stock.unused.div_ceil(2);
+        stock.free.truncate(kept);
+        stock.unused = kept;
+        // Those are few, and a stream that is under way has its own.
+        stock.bulk.pop();
+    });
+}
+
+impl Stock {
+    fn take(&mut self) -> Option<Box<[u8]>> {
+        let block = self.free.pop();
+        self.unused = self.unused.min(self.free.len());
+        block
     }
 }
 
@@ -47,6 +89,8 @@ pub struct Buffer {
     block: Option<Box<[u8]>>,
     start: usize,
     end: usize,
+    /// Whether the last block was filled at once: then there is more to come.
+    floods: bool,
 }
 
 impl Buffer {
@@ -71,7 +115,7 @@ impl Buffer {
     /// Whether not one byte more fits in.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.end - self.start >= BLOCK
+        self.block.as_ref().is_some_and(|block| self.end - self.start >= block.len() - HEADROOM)
     }
 
     /// Replaces the `count` bytes behind the first `keep` by others, if that takes no more than to move those first ones
@@ -115,17 +159,19 @@ impl Buffer {
             Some(block) => block,
             None => {
                 (self.start, self.end) = (HEADROOM, HEADROOM);
-                borrow_block()
+                borrow_block(if self.floods { BULK } else { BLOCK })
             }
         };
         if self.end == block.len() && self.start > HEADROOM {
             block.copy_within(self.start..self.end, HEADROOM);
             (self.start, self.end) = (HEADROOM, HEADROOM + self.end - self.start);
         }
+        let room = block.len() - self.end;
         let mut spare = ReadBuf::new(&mut block[self.end..]);
         let result = Pin::new(source).poll_read(cx, &mut spare).map_ok(|()| spare.filled().len());
         if let Poll::Ready(Ok(count)) = result {
             self.end += count;
+            self.floods = count == room && room >= BLOCK / 2;
         }
         if self.is_empty() {
             return_block(block);
@@ -187,6 +233,45 @@ mod tests {
         buffer.consume(BLOCK);
         assert_eq!(fill(&mut buffer, &[2; 1]), 1);
         assert_eq!(buffer.bytes(), [1, 1, 2]);
+    }
+
+    #[test]
+    fn blocks_that_nobody_needs_are_given_back() {
+        let in_stock = || STOCK_OF_THREAD.with_borrow(|stock| stock.free.len());
+        let use_at_once = |count| drop((0..count).map(|_| filled()).collect::<Vec<_>>());
+        use_at_once(100);
+        reduce_stock();
+        for _ in 0..20 {
+            use_at_once(8);
+            reduce_stock();
+        }
+        assert_eq!(in_stock(), 7, "the eighth is the one used last");
+        for _ in 0..4 {
+            reduce_stock();
+        }
+        assert_eq!(in_stock(), 0);
+    }
+
+    #[test]
+    fn a_stream_that_fills_blocks_gets_larger_ones() {
+        let mut buffer = Buffer::default();
+        let stream = [1; BLOCK + BULK + 1];
+        assert_eq!(fill(&mut buffer, &stream), BLOCK);
+        assert!(buffer.is_full());
+        buffer.consume(BLOCK);
+        assert_eq!(fill(&mut buffer, &stream[BLOCK..]), BULK);
+        assert!(buffer.is_full());
+        buffer.consume(BULK);
+        assert_eq!(fill(&mut buffer, &stream[BLOCK + BULK..]), 1);
+        assert!(!buffer.is_full());
+        buffer.consume(1);
+        assert_eq!(fill(&mut buffer, &stream), BLOCK);
+    }
+
+    fn filled() -> Buffer {
+        let mut buffer = Buffer::default();
+        fill(&mut buffer, b"x");
+        buffer
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod listener;
 mod pipe;
 mod stream;
 
-pub use buffer::{BLOCK, Buffer};
+pub use buffer::{BLOCK, Buffer, reduce_stock};
 pub use dialogue::{Broken, Dialogue};
 pub use listener::{Acceptor, ListenError, SocketFile, accept_error_is_local, bind_tcp, bind_unix};
 pub use pipe::Pipe;

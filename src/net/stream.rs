@@ -1,7 +1,7 @@
 //! A connected socket, and how one is made.
 
 use std::io::{self, IoSlice};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -25,6 +25,9 @@ impl std::fmt::Display for Address {
         }
     }
 }
+
+/// Stands for the address of a connection that is gone already.
+const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A connected socket.
 #[derive(Debug)]
@@ -96,21 +99,21 @@ impl Stream {
         }
     }
 
-    /// Address and port of the peer; `unix` and 0 for a Unix socket.
+    /// Where the peer is; `None` for a Unix socket.
     #[must_use]
-    pub fn peer(&self) -> (String, u16) {
+    pub fn peer(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(stream) => name_of(stream.peer_addr()),
-            Self::Unix(_) => ("unix".to_owned(), 0),
+            Self::Tcp(stream) => Some(stream.peer_addr().unwrap_or(UNKNOWN)),
+            Self::Unix(_) => None,
         }
     }
 
-    /// Address and port of this end; `unix` and 0 for a Unix socket.
+    /// Where this end is; `None` for a Unix socket.
     #[must_use]
-    pub fn local(&self) -> (String, u16) {
+    pub fn local(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(stream) => name_of(stream.local_addr()),
-            Self::Unix(_) => ("unix".to_owned(), 0),
+            Self::Tcp(stream) => Some(stream.local_addr().unwrap_or(UNKNOWN)),
+            Self::Unix(_) => None,
         }
     }
 
@@ -134,13 +137,6 @@ impl Stream {
             Self::Unix(stream) => stream.try_write(bytes),
         };
     }
-}
-
-fn name_of(address: io::Result<SocketAddr>) -> (String, u16) {
-    address.map_or_else(
-        |_| ("unknown".to_owned(), 0),
-        |address| (address.ip().to_canonical().to_string(), address.port()),
-    )
 }
 
 impl AsyncRead for Stream {

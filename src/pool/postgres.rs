@@ -139,7 +139,7 @@ impl Pooled for Server {
     }
 
     fn identity(&self) -> (Peer, u32) {
-        let ((address, port), (local_address, local_port)) = self.ends();
-        (Peer { address, port, local_address, local_port }, self.cancel_handle().process())
+        let (remote, local) = self.ends();
+        (Peer { remote, local }, self.cancel_handle().process())
     }
 }

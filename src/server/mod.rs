@@ -34,6 +34,7 @@ use crate::net::{Pipe, Stream};
 use crate::wire::{HEADER, MAX_MESSAGE, Malformed, Piece, Scanner};
 use bytes::BytesMut;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::io::AsyncWrite;
@@ -97,9 +98,9 @@ impl Server {
         &self.cancel
     }
 
-    /// Both ends of its connection: address and port of the server, then of this side.
+    /// Both ends of its connection: where the server is, then this side.
     #[must_use]
-    pub fn ends(&self) -> ((String, u16), (String, u16)) {
+    pub fn ends(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
         (self.stream.peer(), self.stream.local())
     }
 

@@ -47,6 +47,12 @@ impl PartialEq for Settings {
 
 impl Eq for Settings {}
 
+impl std::hash::Hash for Settings {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.map().hash(state);
+    }
+}
+
 impl FromIterator<(String, String)> for Settings {
     fn from_iter<T: IntoIterator<Item = (String, String)>>(pairs: T) -> Self {
         Self::of(pairs.into_iter().map(|(name, value)| (canonical_name(&name), value)).collect())
@@ -110,6 +116,12 @@ impl Settings {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.map()?.get(name).map(String::as_str)
+    }
+
+    /// How many clones there are, this one included. Those without any setting are not counted.
+    #[must_use]
+    pub fn holders(&self) -> usize {
+        self.0.as_ref().map_or(0, Arc::strong_count)
     }
 
     /// Whether there are none.

@@ -1,7 +1,7 @@
 //! Clients as the rest of the program sees them: a record, a cancel key, a way to give one an order.
 
 use crate::server::{CancelHandle, Cancelling};
-use crate::stats::{ClientRecord, Entry, Gauge, GaugeGuard, Peer, Roll};
+use crate::stats::{ClientRecord, Entry, Gauge, GaugeGuard, Identity, Peer, Roll, shrink};
 use crate::wire::{CancelKey, ProtocolVersion};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -220,7 +220,8 @@ impl Clients {
     /// Puts somebody who came to the console on a roll of their own, until the entry is dropped.
     pub(super) fn visit(&self, user: String, peer: Peer) -> Entry<ClientRecord> {
         let id = self.number();
-        let record = ClientRecord::new(id, user, super::CONSOLE.to_owned(), String::new(), peer);
+        let who = Identity { user, database: super::CONSOLE.to_owned(), application_name: String::new() };
+        let record = ClientRecord::new(id, Arc::new(who), peer);
         self.visitors.enlist(id, record)
     }
 
@@ -279,7 +280,9 @@ impl std::ops::Deref for Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.entry.key.process);
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.remove(&self.entry.key.process);
+        shrink(&mut keys);
     }
 }
 
@@ -290,7 +293,7 @@ mod tests {
 
     fn register(clients: &Clients, version: ProtocolVersion) -> Registration {
         let id = clients.number();
-        let record = ClientRecord::new(id, String::new(), String::new(), String::new(), Peer::default());
+        let record = ClientRecord::new(id, Arc::default(), Peer::default());
         let admission = clients.admit(10).unwrap();
         let in_pool = Gauge::default().enter();
         clients.register(Credentials { record, version, admission, in_pool }).unwrap()

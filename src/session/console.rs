@@ -75,15 +75,15 @@ pub(super) fn put_parameters(out: &mut BytesMut) {
 
 /// Answers commands until the visitor leaves.
 pub(super) async fn converse(service: Arc<Service>, mut visitor: Visitor) {
-    let present = service.clients.visit(visitor.user.clone(), visitor.peer.clone());
-    tracing::info!(user = visitor.user, address = visitor.peer.address, role = ?visitor.role, "console login");
+    let present = service.clients.visit(visitor.user.clone(), visitor.peer);
+    tracing::info!(user = visitor.user, address = visitor.peer.address(), role = ?visitor.role, "console login");
     while let Ok(out) = next_answer(&service, &mut visitor).await {
         present.requested_at(unix_micros());
         if visitor.dialogue.send(&out).await.is_err() {
             break;
         }
     }
-    tracing::info!(user = visitor.user, address = visitor.peer.address, "console closed");
+    tracing::info!(user = visitor.user, address = visitor.peer.address(), "console closed");
 }
 
 async fn next_answer(service: &Arc<Service>, visitor: &mut Visitor) -> Result<BytesMut, Broken> {

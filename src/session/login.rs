@@ -61,8 +61,8 @@ struct Applicant {
 
 impl Front {
     pub(super) fn new(stream: Stream) -> Self {
-        let ((address, port), (local_address, local_port)) = (stream.peer(), stream.local());
-        Self { dialogue: Dialogue::new(stream), peer: Peer { address, port, local_address, local_port } }
+        let peer = Peer { remote: stream.peer(), local: stream.local() };
+        Self { dialogue: Dialogue::new(stream), peer }
     }
 
     /// Everything up to the first ReadyForQuery. Not cancel safe: a connection whose arrival was dropped is to be
@@ -149,7 +149,7 @@ impl Front {
                     tracing::warn!(
                         user = applicant.user,
                         database = applicant.database,
-                        address = self.peer.address,
+                        address = self.peer.address(),
                         "login denied: {}",
                         denial.reason()
                     );
@@ -200,9 +200,10 @@ impl Front {
         let in_pool = pool.clients.enter();
         let baseline = welcome::greeting(&pool).await?;
         let settings = welcome::adopt(&service.adopted, &pool, &baseline, asked).await?;
+        let settings = service.shared.settings(settings);
         let application = settings.get("application_name").unwrap_or_default().to_owned();
         let id = service.clients.number();
-        let record = ClientRecord::new(id, user, database, application, self.peer.clone());
+        let record = ClientRecord::new(id, service.shared.identity(user, database, application), self.peer);
         let credentials = Credentials { record, version, admission, in_pool };
         let registration = service
             .clients
@@ -226,8 +227,7 @@ impl Front {
         let Self { dialogue, peer } = self;
         match entrance {
             Entrance::Client(admitted) => {
-                let interner = Arc::clone(&service.interner);
-                Arrival::Session(Box::new(Session::new(dialogue, admitted, interner)))
+                Arrival::Session(Box::new(Session::new(dialogue, admitted, service)))
             }
             Entrance::Console { user, role } => {
                 Arrival::Console(Box::new(Visitor { dialogue, peer, user, role }))
@@ -240,15 +240,15 @@ impl Front {
         match departure {
             Departure::Nothing => {
                 tracing::debug!(
-                    address = self.peer.address,
-                    port = self.peer.port,
+                    address = self.peer.address(),
+                    port = self.peer.port(),
                     "connection without a login"
                 );
             }
             other => {
                 tracing::info!(
-                    address = self.peer.address,
-                    port = self.peer.port,
+                    address = self.peer.address(),
+                    port = self.peer.port(),
                     "closing before login: {}",
                     other.reason()
                 );

@@ -15,6 +15,7 @@ mod named;
 mod overview;
 mod relay;
 mod run;
+mod shared;
 mod spelled;
 mod timer;
 mod unnamed;
@@ -25,6 +26,7 @@ pub use client::{Admission, ClientHandle, Clients, Order};
 pub use console::{Answer, Answering, Console, Role};
 pub use departure::Departure;
 pub use overview::{CONSOLE, DatabaseOverview, Overview, UserOverview, VERSION};
+pub use shared::Shared;
 pub use welcome::Adopted;
 
 use crate::auth::KeyCache;
@@ -66,6 +68,8 @@ pub struct Service {
     pub traffic: Traffic,
     /// What startup settings of clients turned out to mean.
     pub adopted: Adopted,
+    /// What clients have in common.
+    pub shared: Shared,
     /// Prepared statements of all clients.
     pub interner: Arc<Interner>,
     /// Who answers on the console.
@@ -73,17 +77,23 @@ pub struct Service {
 }
 
 /// Serves one connection to its end, and logs how it ended.
-pub async fn serve(service: Arc<Service>, stream: Stream) {
-    let login = Box::pin(begin(&service, stream)).await;
-    match login {
-        login::Arrival::Gone => {}
-        login::Arrival::Session(session) => run::run(service, *session).await,
-        login::Arrival::Console(visitor) => Box::pin(console::converse(service, *visitor)).await,
+///
+/// The task is as large as its largest state, for as long as it lives. So all that is not an idle session or one with a
+/// server is in a box of its own, and gone when it is over.
+pub fn serve(service: Arc<Service>, stream: Stream) -> impl Future<Output = ()> + Send {
+    let login = Box::pin(begin(Arc::clone(&service), stream));
+    async move {
+        match login.await {
+            login::Arrival::Gone => {}
+            login::Arrival::Session(session) => run::run(service, session).await,
+            login::Arrival::Console(visitor) => Box::pin(console::converse(service, *visitor)).await,
+        }
     }
 }
 
 /// From accept to ReadyForQuery, under one deadline.
-async fn begin(service: &Arc<Service>, stream: Stream) -> login::Arrival {
+async fn begin(service: Arc<Service>, stream: Stream) -> login::Arrival {
+    let service = &service;
     let _counted = service.logins.enter();
     let limit = service.config.load().client.login;
     let mut front = login::Front::new(stream);

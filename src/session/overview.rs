@@ -100,7 +100,7 @@ impl Service {
         databases.sort_by(|a, b| a.name.cmp(&b.name));
         let clients = self.clients.list();
         let listed = self.users.load_full();
-        let clients_by_user = sums(clients.iter().map(|client| (client.record.user.as_str(), 1)));
+        let clients_by_user = sums(clients.iter().map(|client| (client.record.who.user.as_str(), 1)));
         Overview {
             users: users(&config, listed.users(), &pools, &clients_by_user),
             clients: clients_by_user.values().sum(),

@@ -41,7 +41,7 @@ pub(super) struct Session {
     pub(super) interner: Arc<Interner>,
     pub(super) pool: Arc<ServerPool>,
     pub(super) client: Registration,
-    pub(super) timeouts: ClientTimeouts,
+    pub(super) timeouts: Arc<ClientTimeouts>,
     pub(super) timer: Timer,
     /// `max_packet_size`.
     pub(super) limit: u32,
@@ -51,26 +51,27 @@ pub(super) struct Session {
 }
 
 /// Lives a session to its end.
-pub(super) async fn run(service: Arc<Service>, mut session: Session) {
+pub(super) async fn run(service: Arc<Service>, mut session: Box<Session>) {
     let record = &session.client.record;
     if service.config.load().log.connections {
         tracing::info!(
             client = record.id,
-            user = record.user,
-            database = record.database,
-            address = record.peer.address,
-            port = record.peer.port,
-            application = record.application_name,
+            user = record.who.user,
+            database = record.who.database,
+            address = record.peer.address(),
+            port = record.peer.port(),
+            application = record.who.application_name,
             "login"
         );
     }
     let departure = session.live().await;
-    session.bid_farewell(&service, &departure).await;
+    Box::pin(session.bid_farewell(service, departure)).await;
 }
 
 impl Session {
-    pub(super) fn new(dialogue: Dialogue, admitted: Admitted, interner: Arc<Interner>) -> Self {
+    pub(super) fn new(dialogue: Dialogue, admitted: Admitted, service: &Service) -> Self {
         let Admitted { registration, pool, settings, config } = admitted;
+        let timeouts = config.client_timeouts(&registration.record.who.user);
         Self {
             stream: dialogue.stream,
             up: dialogue.input,
@@ -78,8 +79,8 @@ impl Session {
             intake: Intake::default(),
             wanted: settings,
             statements: OwnStatements::default(),
-            interner,
-            timeouts: config.client_timeouts(&registration.record.user),
+            interner: Arc::clone(&service.interner),
+            timeouts: service.shared.timeouts(timeouts),
             timer: Timer::default(),
             limit: config.limits.max_packet_size,
             log_disconnect: config.log.disconnections,
@@ -109,8 +110,16 @@ impl Session {
                     Err(departure) => return departure,
                 },
             };
-            if let Err(departure) = self.work_with(server).await {
-                return departure;
+            // The link lives here and not in a function of its own, which would keep room for what it was called with.
+            let (mut link, mode) = match self.join(server) {
+                Ok(joined) => joined,
+                Err(departure) => return departure,
+            };
+            let end = poll_fn(|cx| self.poll_relay(&mut link, mode, cx)).await;
+            self.client.unlink();
+            match end {
+                Ok(()) => self.part(link),
+                Err(parting) => return self.tear_off(link, mode, parting),
             }
         }
     }
@@ -210,8 +219,8 @@ impl Session {
         }
     }
 
-    /// Has a server work for the client until the pool may have it back.
-    async fn work_with(&mut self, server: ServerCheckout) -> Result<(), Departure> {
+    /// Has a server work for the client.
+    fn join(&mut self, server: ServerCheckout) -> Result<(Link, PoolMode), Departure> {
         let (mode, terms) = self.pool.with_settings(|settings| {
             let tracking = match (settings.mode, usize::try_from(settings.max_prepared_statements)) {
                 (PoolMode::Session, _) | (_, Ok(0) | Err(_)) => Tracking::Off,
@@ -227,15 +236,7 @@ impl Session {
         if self.down.has_output() {
             link.server.put_in_front(std::mem::take(&mut self.down));
         }
-        let end = poll_fn(|cx| self.poll_relay(&mut link, mode, cx)).await;
-        self.client.unlink();
-        match end {
-            Ok(()) => {
-                self.part(link);
-                Ok(())
-            }
-            Err(parting) => Err(self.tear_off(link, mode, parting)),
-        }
+        Ok((link, mode))
     }
 
     /// The server goes back, before a slow client has read all it said.
@@ -294,9 +295,9 @@ impl Session {
     }
 
     /// Tells the client why, as far as it listens, and logs it.
-    async fn bid_farewell(mut self, service: &Service, departure: &Departure) {
+    async fn bid_farewell(mut self: Box<Self>, service: Arc<Service>, departure: Departure) {
         let record = &self.client.record;
-        if let Departure::Dismissed(report) = departure {
+        if let Departure::Dismissed(report) = &departure {
             self.pool.traffic.count(|t| &t.errors);
             if service.config.load().log.pooler_errors {
                 tracing::warn!(client = record.id, sqlstate = %report.code, "pooler error: {}", report.message);
@@ -307,10 +308,10 @@ impl Session {
         if self.log_disconnect {
             tracing::info!(
                 client = record.id,
-                user = record.user,
-                database = record.database,
-                address = record.peer.address,
-                port = record.peer.port,
+                user = record.who.user,
+                database = record.who.database,
+                address = record.peer.address(),
+                port = record.peer.port(),
                 age = ?self.began.elapsed(),
                 "closing because: {}",
                 departure.reason()

@@ -2,10 +2,15 @@
 
 use super::unix_micros;
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::marker::PhantomData;
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// A map for so many is not worth to be made smaller.
+const SMALL: usize = 256;
 
 /// All records of one kind. A record is on the roll for as long as its [`Entry`] lives.
 #[derive(Debug)]
@@ -89,21 +94,57 @@ impl<T> Deref for Entry<T> {
 
 impl<T> Drop for Entry<T> {
     fn drop(&mut self) {
-        self.roll.lock().remove(&self.id);
+        let mut records = self.roll.lock();
+        records.remove(&self.id);
+        shrink(&mut records);
     }
 }
 
-/// The two ends of a connection, as they are shown; a Unix socket is `unix` and port 0.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// Gives back what a map has needed and needs no longer. It stays twice as large as its contents, so that the next ones
+/// to come and go cost nothing.
+pub fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    if map.capacity() > SMALL && map.len() < map.capacity() / 4 {
+        map.shrink_to(map.len() * 2);
+    }
+}
+
+/// The two ends of a connection; `None` is a Unix socket.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// Address of the other side.
-    pub address: String,
-    /// Port of the other side.
-    pub port: u16,
-    /// Address of this side.
-    pub local_address: String,
-    /// Port of this side.
-    pub local_port: u16,
+    /// The other side.
+    pub remote: Option<SocketAddr>,
+    /// This side.
+    pub local: Option<SocketAddr>,
+}
+
+impl Peer {
+    /// Address of the other side, as it is shown.
+    #[must_use]
+    pub fn address(&self) -> String {
+        address(self.remote)
+    }
+
+    /// Port of the other side; a Unix socket has 0.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.remote.map_or(0, |remote| remote.port())
+    }
+
+    /// Address of this side, as it is shown.
+    #[must_use]
+    pub fn local_address(&self) -> String {
+        address(self.local)
+    }
+
+    /// Port of this side; a Unix socket has 0.
+    #[must_use]
+    pub fn local_port(&self) -> u16 {
+        self.local.map_or(0, |local| local.port())
+    }
+}
+
+fn address(of: Option<SocketAddr>) -> String {
+    of.map_or_else(|| "unix".to_owned(), |of| of.ip().to_canonical().to_string())
 }
 
 /// What a connection of a kind may be doing.
@@ -241,17 +282,24 @@ impl ServerState {
     const FIRST: Self = Self::New;
 }
 
-/// One client.
-#[derive(Debug)]
-pub struct ClientRecord {
-    /// Its number, unique in this process.
-    pub id: u64,
+/// Who a client is. It is the same for many clients, who share it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Identity {
     /// Its user.
     pub user: String,
     /// The database it asked for.
     pub database: String,
     /// What it calls itself.
     pub application_name: String,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct ClientRecord {
+    /// Its number, unique in this process.
+    pub id: u64,
+    /// Who it is.
+    pub who: Arc<Identity>,
     /// Both ends of its connection.
     pub peer: Peer,
     /// When it connected, microseconds since 1970.
@@ -262,10 +310,10 @@ pub struct ClientRecord {
 impl ClientRecord {
     /// A client that has just logged in.
     #[must_use]
-    pub fn new(id: u64, user: String, database: String, application_name: String, peer: Peer) -> Self {
+    pub fn new(id: u64, who: Arc<Identity>, peer: Peer) -> Self {
         let connected = unix_micros();
         let activity = Activity::new(ClientState::Idle, connected);
-        Self { id, user, database, application_name, peer, connected, activity }
+        Self { id, who, peer, connected, activity }
     }
 
     /// The number of the server it is joined to.
@@ -340,8 +388,18 @@ mod tests {
     }
 
     #[test]
+    fn a_roll_that_was_long_is_short_again() {
+        let roll = Roll::default();
+        let mut entries: Vec<_> = (0..10_000).map(|id| roll.enlist(id, ())).collect();
+        entries.truncate(100);
+        assert!(roll.lock().capacity() < 1_000);
+        entries.clear();
+        assert!(roll.is_empty());
+    }
+
+    #[test]
     fn states_are_read_back_as_they_were_noted() {
-        let client = ClientRecord::new(1, String::new(), String::new(), String::new(), Peer::default());
+        let client = ClientRecord::new(1, Arc::default(), Peer::default());
         client.enter(ClientState::Waiting, None);
         assert_eq!((client.state(), client.server()), (ClientState::Waiting, None));
         client.enter(ClientState::Active, Some(9));

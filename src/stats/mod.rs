@@ -6,7 +6,10 @@ mod clock;
 mod traffic;
 mod worker;
 
-pub use census::{Activity, ClientRecord, ClientState, Entry, Peer, Roll, ServerRecord, ServerState, State};
+pub use census::{
+    Activity, ClientRecord, ClientState, Entry, Identity, Peer, Roll, ServerRecord, ServerState, State,
+    shrink,
+};
 pub use clock::{micros, unix_micros, unix_micros_at};
 pub use traffic::{Counters, Gauge, GaugeGuard, Traffic, TrafficSnapshot};
 pub use worker::{become_worker, expect_workers, worker};

@@ -30,8 +30,8 @@ pub(in crate::admin) fn client(client: &ClientRecord, now: u64) -> Row {
     let waits = client.state() == ClientState::Waiting;
     socket(&Socket {
         kind: "C",
-        user: &client.user,
-        database: &client.database,
+        user: &client.who.user,
+        database: &client.who.database,
         state: client.state().as_str(),
         peer: &client.peer,
         connected: client.connected,
@@ -40,7 +40,7 @@ pub(in crate::admin) fn client(client: &ClientRecord, now: u64) -> Row {
         pointer: client_pointer(client.id),
         link: client.server().map(server_pointer).unwrap_or_default(),
         process: 0,
-        application_name: &client.application_name,
+        application_name: &client.who.application_name,
         statements: client.statements(),
         id: client.id,
     })
@@ -78,10 +78,10 @@ fn socket(socket: &Socket<'_>) -> Row {
         socket.database.to_owned(),
         "none", // replication
         socket.state,
-        &socket.peer.address,
-        socket.peer.port,
-        &socket.peer.local_address,
-        socket.peer.local_port,
+        socket.peer.address(),
+        socket.peer.port(),
+        socket.peer.local_address(),
+        socket.peer.local_port(),
         time(socket.connected),
         time(socket.requested),
         socket.wait / 1_000_000,
@@ -118,6 +118,7 @@ mod tests {
     use super::*;
     use crate::admin::columns;
     use crate::admin::table::Cell;
+    use crate::stats::Identity;
 
     fn shown(row: &[Cell]) -> Vec<&str> {
         row.iter().map(|cell| cell.as_text().unwrap()).collect()
@@ -125,10 +126,8 @@ mod tests {
 
     fn peer() -> Peer {
         Peer {
-            address: "10.0.0.9".to_owned(),
-            port: 40_000,
-            local_address: "10.0.0.1".to_owned(),
-            local_port: 6432,
+            remote: Some("10.0.0.9:40000".parse().unwrap()),
+            local: Some("10.0.0.1:6432".parse().unwrap()),
         }
     }
 
@@ -141,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_client_that_waits_and_one_that_does_not() {
-        let record = ClientRecord::new(18, "alice".to_owned(), "app".to_owned(), "psql".to_owned(), peer());
+        let [user, database, application_name] = ["alice", "app", "psql"].map(str::to_owned);
+        let record = ClientRecord::new(18, Identity { user, database, application_name }.into(), peer());
         record.requested_at(1_709_208_005_000_000);
         record.enter(ClientState::Waiting, None);
         let row = client(&record, 1_709_208_007_000_030);
