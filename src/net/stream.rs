@@ -35,6 +35,15 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
+/// The addresses that a TCP connection joins; of a Unix socket nothing is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// That of the other side.
+    pub peer: Option<SocketAddr>,
+    /// That of this side.
+    pub local: Option<SocketAddr>,
+}
+
 /// A connected socket that no reactor polls.
 #[derive(Debug)]
 pub enum Loose {
@@ -100,7 +109,7 @@ impl Stream {
     #[must_use]
     pub fn peer(&self) -> (String, u16) {
         match self {
-            Self::Tcp(stream) => name_of(stream.peer_addr()),
+            Self::Tcp(stream) => name_of(stream.peer_addr().ok()),
             Self::Unix(_) => ("unix".to_owned(), 0),
         }
     }
@@ -109,8 +118,17 @@ impl Stream {
     #[must_use]
     pub fn local(&self) -> (String, u16) {
         match self {
-            Self::Tcp(stream) => name_of(stream.local_addr()),
+            Self::Tcp(stream) => name_of(stream.local_addr().ok()),
             Self::Unix(_) => ("unix".to_owned(), 0),
+        }
+    }
+
+    /// Both as above, when the addresses are known already.
+    #[must_use]
+    pub fn names_of(&self, ends: Ends) -> [(String, u16); 2] {
+        match self {
+            Self::Tcp(_) => [name_of(ends.peer), name_of(ends.local)],
+            Self::Unix(_) => [self.peer(), self.local()],
         }
     }
 
@@ -144,9 +162,9 @@ impl Stream {
     }
 }
 
-fn name_of(address: io::Result<SocketAddr>) -> (String, u16) {
+fn name_of(address: Option<SocketAddr>) -> (String, u16) {
     address.map_or_else(
-        |_| ("unknown".to_owned(), 0),
+        || ("unknown".to_owned(), 0),
         |address| (address.ip().to_canonical().to_string(), address.port()),
     )
 }

@@ -31,7 +31,7 @@ use crate::auth::KeyCache;
 use crate::auth::Terms;
 use crate::auth::UserList;
 use crate::config::Config;
-use crate::net::Stream;
+use crate::net::{Ends, Stream};
 use crate::pool::{Pools, Proofs};
 use crate::server::Interner;
 use crate::stats::{Gauge, Traffic};
@@ -73,8 +73,8 @@ pub struct Service {
 }
 
 /// Serves one connection to its end, and logs how it ended.
-pub async fn serve(service: Arc<Service>, stream: Stream) {
-    let login = Box::pin(begin(&service, stream)).await;
+pub async fn serve(service: Arc<Service>, stream: Stream, ends: Ends) {
+    let login = Box::pin(begin(&service, stream, ends)).await;
     match login {
         login::Arrival::Gone => {}
         login::Arrival::Session(session) => run::run(service, *session).await,
@@ -83,10 +83,10 @@ pub async fn serve(service: Arc<Service>, stream: Stream) {
 }
 
 /// From accept to ReadyForQuery, under one deadline.
-async fn begin(service: &Arc<Service>, stream: Stream) -> login::Arrival {
+async fn begin(service: &Arc<Service>, stream: Stream, ends: Ends) -> login::Arrival {
     let _counted = service.logins.enter();
     let limit = service.config.load().client.login;
-    let mut front = login::Front::new(stream);
+    let mut front = login::Front::new(stream, ends);
     let arrival = match limit {
         None => front.arrive(service).await,
         Some(limit) => {
