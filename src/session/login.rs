@@ -87,9 +87,9 @@ impl Front {
         }
     }
 
-    async fn log_in(&mut self, service: &Arc<Service>, startup: Startup) -> Result<Entrance, Departure> {
+    async fn log_in(&mut self, service: &Arc<Service>, mut startup: Startup) -> Result<Entrance, Departure> {
         let config = service.config.load_full();
-        let applicant = self.identify(&startup)?;
+        let applicant = self.identify(&mut startup)?;
         if is_console(&applicant.database) {
             // The console takes no client's place, so that it can be reached when all are taken.
             self.authenticate(service, &applicant).await?;
@@ -105,12 +105,12 @@ impl Front {
 
     /// Who wants in, and where. Versions and options of the protocol that are not known are declined once, before
     /// anything else is said.
-    fn identify(&mut self, startup: &Startup) -> Result<Applicant, Departure> {
+    fn identify(&mut self, startup: &mut Startup) -> Result<Applicant, Departure> {
         let version = startup.version.min(ProtocolVersion::V3_2);
         if startup.version > ProtocolVersion::V3_2 || !startup.protocol_options.is_empty() {
             self.put(|out| backend::put_negotiate(out, version, &startup.protocol_options))?;
         }
-        let Some(user) = startup.parameter("user").filter(|user| !user.is_empty()) else {
+        let Some(user) = startup.take("user").filter(|user| !user.is_empty()) else {
             let text = "no PostgreSQL user name specified in startup packet";
             return Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, text).into());
         };
@@ -118,8 +118,9 @@ impl Front {
             let text = "replication connections are not supported";
             return Err(Report::fatal(sqlstate::FEATURE_NOT_SUPPORTED, text).into());
         }
-        let database = startup.parameter("database").filter(|database| !database.is_empty()).unwrap_or(user);
-        Ok(Applicant { user: user.to_owned(), database: database.to_owned(), version })
+        let database = startup.take("database").filter(|database| !database.is_empty());
+        let database = database.unwrap_or_else(|| user.clone());
+        Ok(Applicant { user, database, version })
     }
 
     /// Asks for proof. Nothing of pools or databases shows before it is given.
@@ -215,7 +216,7 @@ impl Front {
             .map_err(|error| Report::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
         self.out.reserve(WELCOME);
         self.out.extend_from_slice(&AUTHENTICATION_OK);
-        self.put(|out| welcome::put_parameters(out, &baseline, &settings))?;
+        self.put(|out| baseline.put(out, &settings))?;
         self.put(|out| backend::put_backend_key(out, registration.key()))?;
         backend::put_ready(&mut self.out, Status::Idle);
         self.flush().await?;

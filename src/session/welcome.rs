@@ -5,8 +5,7 @@ use super::link;
 use crate::config::Config;
 use crate::pool::{PoolId, ServerPool};
 use crate::server::{Parameters, QueryError, Settings, is_setting_name};
-use crate::wire::{Report, Startup, TooLong, backend, parse_options, sqlstate};
-use bytes::BytesMut;
+use crate::wire::{Report, Startup, parse_options, sqlstate};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -151,15 +150,4 @@ async fn ask(pool: &Arc<ServerPool>, wanted: Settings) -> Result<Settings, Depar
             Err(Report::fatal(sqlstate::CONNECTION_FAILURE, unclean.to_string()).into())
         }
     }
-}
-
-/// Writes the parameters that a client is told: the server's, with the client's own settings over them.
-pub(super) fn put_parameters(
-    out: &mut BytesMut,
-    baseline: &Parameters,
-    settings: &Settings,
-) -> Result<(), TooLong> {
-    baseline.iter().try_for_each(|(name, fresh)| {
-        backend::put_parameter_status(out, name, settings.get(name).unwrap_or(fresh))
-    })
 }
