@@ -297,7 +297,13 @@ async fn next_step(service: &Arc<Service>, exchange: Exchange, body: BytesMut) -
     if !exchange.is_expensive() {
         return Ok(exchange.step(&body, &service.keys));
     }
+    let failed = || Report::fatal(sqlstate::INTERNAL_ERROR, "authentication failed");
+    let turn = Arc::clone(&service.derivations).acquire_owned().await.map_err(|_| failed())?;
     let keys = Arc::clone(&service.keys);
-    let step = tokio::task::spawn_blocking(move || exchange.step(&body, &keys));
-    step.await.map_err(|_| Report::fatal(sqlstate::INTERNAL_ERROR, "authentication failed").into())
+    let step = tokio::task::spawn_blocking(move || {
+        // Given back when the work is done, also when nobody waits for it any longer.
+        let _turn = turn;
+        exchange.step(&body, &keys)
+    });
+    step.await.map_err(|_| failed().into())
 }

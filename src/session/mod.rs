@@ -38,6 +38,7 @@ use crate::stats::{Gauge, Traffic};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// How long a client that is sent away may take to read why.
@@ -54,6 +55,8 @@ pub struct Service {
     pub terms: ArcSwap<Terms>,
     /// SCRAM keys of earlier logins.
     pub keys: Arc<KeyCache>,
+    /// Who may derive SCRAM keys now. It takes a core, so of many only a few do and the others wait in line.
+    pub derivations: Arc<Semaphore>,
     /// SCRAM keys that clients revealed.
     pub proofs: Arc<Proofs>,
     /// Who serves them.
