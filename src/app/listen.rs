@@ -2,7 +2,9 @@
 
 use super::workers::Workers;
 use crate::config::Config;
-use crate::net::{Acceptor, ListenError, SocketFile, Stream, accept_error_is_local, bind_tcp, bind_unix};
+use crate::net::{
+    Acceptor, Ends, ListenError, SocketFile, Stream, accept_error_is_local, bind_tcp, bind_unix,
+};
 use crate::session::{self, Service};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -92,19 +94,19 @@ struct HandOut {
 }
 
 impl HandOut {
-    fn give(&self, stream: Stream) {
+    fn give(&self, stream: Stream, ends: Ends) {
         let service = Arc::clone(&self.service);
         let handles = &self.workers.0;
         let turn = self.turn.fetch_add(1, Ordering::Relaxed) % handles.len();
         if turn == 0 {
-            tokio::spawn(session::serve(service, stream));
+            tokio::spawn(session::serve(service, stream, ends));
             return;
         }
         // The connection changes over to the reactor of the thread that it will live on.
         if let Ok(loose) = stream.release() {
             handles[turn].spawn(async move {
                 if let Ok(stream) = loose.adopt() {
-                    session::serve(service, stream).await;
+                    session::serve(service, stream, ends).await;
                 }
             });
         }
@@ -115,9 +117,9 @@ async fn accept(acceptor: Acceptor, hand_out: HandOut) {
     let mut short = false;
     loop {
         match acceptor.accept().await {
-            Ok(stream) => {
+            Ok((stream, ends)) => {
                 short = false;
-                hand_out.give(stream);
+                hand_out.give(stream, ends);
             }
             Err(error) if accept_error_is_local(&error) => {
                 if !std::mem::replace(&mut short, true) {

@@ -26,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio::time::{MissedTickBehavior, interval};
 use workers::Workers;
 
@@ -112,6 +113,7 @@ fn assemble(loaded: Loaded, secrets: Secrets, workers: &Workers) -> (Arc<App>, A
             users,
             terms: ArcSwap::from_pointee(secrets.terms),
             keys,
+            derivations: Arc::new(Semaphore::new(workers::derivations())),
             proofs,
             pools: Pools::new(connector, Arc::clone(&workers.0)),
             clients: crate::session::Clients::default(),

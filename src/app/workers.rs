@@ -8,6 +8,12 @@ use tokio::runtime::{Builder, Handle, Runtime};
 /// Threads of each runtime for what would hold up traffic, such as PBKDF2.
 const BLOCKING_THREADS: usize = 2;
 
+/// How many SCRAM keys may be derived at once: half of the cores, since the others have traffic to relay. It also leaves
+/// threads for what must not wait behind a storm of logins, such as name lookups.
+pub(super) fn derivations() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+}
+
 /// The runtimes; the first is that of the main thread.
 #[derive(Debug, Clone)]
 pub(super) struct Workers(pub(super) Arc<[Handle]>);

@@ -10,6 +10,7 @@
 //! | [`secret`] | [`StoredSecret`], as found in a user list or in `pg_authid.rolpassword` |
 //! | [`userlist`] | [`UserList`], the file of users and secrets |
 //! | [`mock`] | [`Mock`], what makes a user who does not exist look like one who does |
+//! | [`random`] | unguessable bytes, for nonces and cancel keys |
 //! | [`password`] | [`Password`], bytes that are wiped and never shown |
 //! | [`md5`] | [`Md5Secret`] and the answer to AuthenticationMD5Password |
 //! | [`scram`] | SCRAM-SHA-256: keys, verifiers, the messages of both sides, the [`KeyCache`] |
@@ -34,6 +35,7 @@ pub mod client;
 pub mod md5;
 pub mod mock;
 pub mod password;
+pub mod random;
 mod sasl;
 mod saslprep;
 pub mod scram;

@@ -43,6 +43,11 @@ fn secrets() -> Vec<(&'static str, Option<StoredSecret>)> {
     ]
 }
 
+/// Begins without TLS, and where nothing was derived before.
+fn begin(terms: &Terms, user: &str, secret: Option<&StoredSecret>) -> Step {
+    Exchange::begin(terms, user, secret, ChannelBinding::Unavailable, &KeyCache::new(1))
+}
+
 /// What both sides came to.
 #[derive(Debug)]
 enum Outcome {
@@ -59,7 +64,7 @@ fn meet(
     cache: &KeyCache,
 ) -> (Vec<u8>, Outcome) {
     let mut login = ClientLogin::new("alice", credential, LeastMethod::Any);
-    let mut step = Exchange::begin(terms, "alice", secret, ChannelBinding::Unavailable);
+    let mut step = Exchange::begin(terms, "alice", secret, ChannelBinding::Unavailable, cache);
     let mut first = None;
     loop {
         let (exchange, challenge) = match step {
@@ -126,11 +131,10 @@ fn every_method_with_every_secret() {
 
 #[test]
 fn any_and_trust_ask_nothing() {
-    let binding = || ChannelBinding::Unavailable;
-    assert!(matches!(Exchange::begin(&terms(Method::Any), "x", None, binding()), Step::Done(..)));
-    assert!(matches!(Exchange::begin(&terms(Method::Trust), "x", None, binding()), Step::Denied(_)));
+    assert!(matches!(begin(&terms(Method::Any), "x", None), Step::Done(..)));
+    assert!(matches!(begin(&terms(Method::Trust), "x", None), Step::Denied(_)));
     let listed = StoredSecret::Absent;
-    assert!(matches!(Exchange::begin(&terms(Method::Trust), "x", Some(&listed), binding()), Step::Done(..)));
+    assert!(matches!(begin(&terms(Method::Trust), "x", Some(&listed)), Step::Done(..)));
 }
 
 #[test]
@@ -142,21 +146,14 @@ fn the_log_knows_the_reason_and_the_client_does_not() {
         let (_, outcome) = meet(&terms(Method::ScramSha256), secret.as_ref(), credential, &KeyCache::new(8));
         assert!(matches!(outcome, Outcome::Out(found) if found == reason), "{name}: {outcome:?}");
     }
-    let Step::Denied(denial) =
-        Exchange::begin(&terms(Method::Trust), "ghost", None, ChannelBinding::Unavailable)
-    else {
-        panic!("denied")
-    };
+    let Step::Denied(denial) = begin(&terms(Method::Trust), "ghost", None) else { panic!("denied") };
     assert_eq!(denial.client_message(), "password authentication failed for user \"ghost\"");
     assert_eq!(Denial::SQLSTATE, "28P01");
 }
 
 /// The two requests of SCRAM as a client sees them: nonce, salt and the rest of server-first.
 fn server_first(terms: &Terms, user: &str, secret: Option<&StoredSecret>) -> (Vec<u8>, String) {
-    let Step::Continue(exchange, first) = Exchange::begin(terms, user, secret, ChannelBinding::Unavailable)
-    else {
-        panic!("asked")
-    };
+    let Step::Continue(exchange, first) = begin(terms, user, secret) else { panic!("asked") };
     let response = sasl::initial_response("SCRAM-SHA-256", b"n,,n=,r=abc").unwrap();
     let Step::Continue(_, Challenge::SaslContinue(data)) = exchange.step(&response, &KeyCache::new(1)) else {
         panic!("asked")
@@ -185,9 +182,7 @@ fn ghosts_look_like_users() {
 #[test]
 fn a_client_first_may_come_late() {
     let secret = scram("pencil");
-    let Step::Continue(exchange, _) =
-        Exchange::begin(&terms(Method::Md5), "alice", Some(&secret), ChannelBinding::Unavailable)
-    else {
+    let Step::Continue(exchange, _) = begin(&terms(Method::Md5), "alice", Some(&secret)) else {
         panic!("asked")
     };
     let cache = KeyCache::new(1);
@@ -203,9 +198,7 @@ fn a_client_first_may_come_late() {
 #[test]
 fn only_offered_mechanisms_are_taken() {
     for mechanism in ["SCRAM-SHA-256-PLUS", "SCRAM-SHA-1", "", "scram-sha-256"] {
-        let Step::Continue(exchange, _) =
-            Exchange::begin(&terms(Method::ScramSha256), "x", None, ChannelBinding::Unavailable)
-        else {
+        let Step::Continue(exchange, _) = begin(&terms(Method::ScramSha256), "x", None) else {
             panic!("asked")
         };
         let body = sasl::initial_response(mechanism, b"n,,n=,r=abc").unwrap();
@@ -219,8 +212,7 @@ fn empty_passwords_never_get_in() {
     let empty_md5 = StoredSecret::parse(b"md5c84258e9c39059a89ab77d846ddab909").unwrap();
     for secret in [Some(empty_md5), Some(StoredSecret::Absent), Some(plain("x")), Some(scram("x")), None] {
         for body in [b"\0".as_slice(), b""] {
-            let begun =
-                Exchange::begin(&terms(Method::Plain), "admin", secret.as_ref(), ChannelBinding::Unavailable);
+            let begun = begin(&terms(Method::Plain), "admin", secret.as_ref());
             let Step::Continue(exchange, _) = begun else { panic!("asked") };
             assert!(matches!(exchange.step(body, &KeyCache::new(1)), Step::Denied(_)));
         }
@@ -233,7 +225,7 @@ fn an_md5_secret_of_the_empty_password_is_none() {
     let hex = |digest: &[u8]| digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let stored = hex(&Md5::digest(b"alice"));
     let secret = StoredSecret::parse(format!("md5{stored}").as_bytes()).unwrap();
-    let begun = Exchange::begin(&terms(Method::Md5), "alice", Some(&secret), ChannelBinding::Unavailable);
+    let begun = begin(&terms(Method::Md5), "alice", Some(&secret));
     let Step::Continue(exchange, Challenge::Md5Password(salt)) = begun else { panic!("asked") };
     let answer = hex(&Md5::digest([stored.as_bytes(), &salt].concat()));
     let step = exchange.step(format!("md5{answer}\0").as_bytes(), &KeyCache::new(1));
@@ -244,8 +236,7 @@ fn an_md5_secret_of_the_empty_password_is_none() {
 fn password_messages_end_with_their_string() {
     for body in [b"pencil".as_slice(), b"pencil\0x", b"pencil\0\0", b"pencil "] {
         let secret = plain("pencil");
-        let begun =
-            Exchange::begin(&terms(Method::Plain), "alice", Some(&secret), ChannelBinding::Unavailable);
+        let begun = begin(&terms(Method::Plain), "alice", Some(&secret));
         let Step::Continue(exchange, _) = begun else { panic!("asked") };
         assert!(matches!(exchange.step(body, &KeyCache::new(1)), Step::Denied(_)), "{body:?}");
     }
@@ -266,12 +257,7 @@ fn a_long_token_is_a_password() {
 /// Only what may run PBKDF2 says so.
 #[test]
 fn cost_is_announced() {
-    let first_step = |method, secret: &StoredSecret| match Exchange::begin(
-        &terms(method),
-        "alice",
-        Some(secret),
-        ChannelBinding::Unavailable,
-    ) {
+    let first_step = |method, secret: &StoredSecret| match begin(&terms(method), "alice", Some(secret)) {
         Step::Continue(exchange, _) => exchange,
         other => panic!("{other:?}"),
     };
@@ -286,6 +272,23 @@ fn cost_is_announced() {
         };
         assert_eq!(exchange.is_expensive(), expensive);
     }
+}
+
+/// The second login with a plain secret finds the keys, and is as cheap as one with a verifier.
+#[test]
+fn what_was_derived_before_costs_nothing() {
+    let (terms, secret, known) = (terms(Method::ScramSha256), plain("pencil"), KeyCache::new(8));
+    let (_, outcome) = meet(&terms, Some(&secret), Credential::Plain(password("pencil")), &known);
+    assert!(matches!(outcome, Outcome::In(_)), "{outcome:?}");
+    let response = sasl::initial_response("SCRAM-SHA-256", b"n,,n=,r=abc").unwrap();
+    for (cache, expensive) in [(KeyCache::new(8), true), (known, false)] {
+        let begun = Exchange::begin(&terms, "alice", Some(&secret), ChannelBinding::Unavailable, &cache);
+        let Step::Continue(exchange, _) = begun else { panic!("asked") };
+        let Step::Continue(exchange, _) = exchange.step(&response, &cache) else { panic!("asked") };
+        assert_eq!(exchange.is_expensive(), expensive);
+    }
+    let (_, outcome) = meet(&terms, Some(&secret), Credential::Plain(password("Pencil")), &KeyCache::new(8));
+    assert!(matches!(outcome, Outcome::Out(Reason::WrongPassword)), "{outcome:?}");
 }
 
 /// The proof of a client opens a server with the same verifier, and no other.
@@ -488,7 +491,7 @@ proptest! {
     ) {
         let (_, secret) = secrets().swap_remove(which);
         let cache = KeyCache::new(1);
-        let mut step = Exchange::begin(&terms(method), "alice", secret.as_ref(), ChannelBinding::Unavailable);
+        let mut step = begin(&terms(method), "alice", secret.as_ref());
         for body in bodies {
             match step {
                 Step::Continue(exchange, _) => step = exchange.step(&body, &cache),

@@ -372,7 +372,7 @@ impl Config {
             host: entry.host.clone(),
             port: entry.port,
             dbname: entry.dbname.clone().unwrap_or_else(|| database.to_owned()),
-            user: entry.user.clone().unwrap_or_else(|| user.to_owned()),
+            user: self.server_user(database, user)?.to_owned(),
             user_is_forced: entry.user.is_some(),
             password: entry.password.clone(),
             startup: entry.startup.clone(),
@@ -397,6 +397,12 @@ impl Config {
             share_unnamed_statements: defaults.share_unnamed_statements,
             statement_limits: defaults.statement_limits,
         })
+    }
+
+    /// The user that servers are logged in as for `user` on `database`; `None` when there is no such database.
+    #[must_use]
+    pub fn server_user<'a>(&'a self, database: &str, user: &'a str) -> Option<&'a str> {
+        Some(self.database(database)?.user.as_deref().unwrap_or(user))
     }
 
     /// The timeouts of one client: its user's own, else the global ones.

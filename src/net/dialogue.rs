@@ -61,6 +61,18 @@ impl Dialogue {
         }
     }
 
+    /// The first `count` bytes of the input, at most a block of them; they stay in it.
+    ///
+    /// # Errors
+    ///
+    /// [`Broken`], also when the connection ends before that.
+    pub async fn bytes(&mut self, count: usize) -> Result<&[u8], Broken> {
+        while self.input.fresh().len() < count.min(BLOCK) {
+            self.fill().await?;
+        }
+        Ok(&self.input.fresh()[..count.min(BLOCK)])
+    }
+
     async fn collect(&mut self, size: usize) -> Result<BytesMut, Broken> {
         let mut held = BytesMut::new();
         loop {

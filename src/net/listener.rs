@@ -1,6 +1,6 @@
 //! Listening sockets.
 
-use super::Stream;
+use super::{Ends, Stream};
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -43,8 +43,8 @@ impl ListenError {
 /// A socket that accepts clients.
 #[derive(Debug)]
 pub enum Acceptor {
-    /// TCP.
-    Tcp(TcpListener),
+    /// TCP, and the address where it is the same for all clients.
+    Tcp(TcpListener, Option<SocketAddr>),
     /// A Unix socket.
     Unix(UnixListener),
 }
@@ -84,10 +84,15 @@ pub fn bind_tcp(address: SocketAddr, backlog: u32) -> Result<Acceptor, ListenErr
             socket2::SockRef::from(&socket).set_only_v6(true)?;
         }
         socket.set_reuseaddr(true)?;
+        // Linux hands both down to what is accepted, which saves two calls per client.
+        socket.set_nodelay(true)?;
+        socket.set_keepalive(true)?;
         socket.bind(address)?;
-        socket.listen(backlog)
+        let listener = socket.listen(backlog)?;
+        let local = listener.local_addr().ok().filter(|local| !local.ip().is_unspecified());
+        Ok(Acceptor::Tcp(listener, local))
     };
-    bind().map(Acceptor::Tcp).map_err(|error| ListenError::Tcp { address, error })
+    bind().map_err(|error| ListenError::Tcp { address, error })
 }
 
 /// Listens on a Unix socket; a file that a dead process left behind is replaced. Needs a tokio runtime.
@@ -113,15 +118,19 @@ pub fn bind_unix(path: &Path, mode: u32) -> Result<(Acceptor, SocketFile), Liste
 }
 
 impl Acceptor {
-    /// Accepts one client. Cancel safe.
+    /// Accepts one client: its connection, and whose ends it joins. Cancel safe.
     ///
     /// # Errors
     ///
     /// Those of `accept`; none of them ends the listener.
-    pub async fn accept(&self) -> io::Result<Stream> {
+    pub async fn accept(&self) -> io::Result<(Stream, Ends)> {
         match self {
-            Self::Tcp(listener) => listener.accept().await.and_then(|(stream, _)| Stream::from_tcp(stream)),
-            Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+            Self::Tcp(listener, local) => {
+                let (stream, peer) = listener.accept().await?;
+                let ends = Ends { peer: Some(peer), local: local.or_else(|| stream.local_addr().ok()) };
+                Ok((Stream::Tcp(stream), ends))
+            }
+            Self::Unix(listener) => Ok((Stream::Unix(listener.accept().await?.0), Ends::default())),
         }
     }
 
@@ -129,7 +138,7 @@ impl Acceptor {
     #[must_use]
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().ok(),
+            Self::Tcp(listener, _) => listener.local_addr().ok(),
             Self::Unix(_) => None,
         }
     }
@@ -141,4 +150,23 @@ impl Acceptor {
 pub fn accept_error_is_local(error: &io::Error) -> bool {
     // ENFILE, EMFILE, ENOMEM, ENOBUFS
     matches!(error.raw_os_error(), Some(23 | 24 | 12 | 105))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_inherits_the_options_of_the_listener() {
+        for address in ["127.0.0.1:0", "0.0.0.0:0"] {
+            let acceptor = bind_tcp(address.parse().unwrap(), 8).unwrap();
+            let mut to = acceptor.tcp_address().unwrap();
+            to.set_ip([127, 0, 0, 1].into());
+            let client = tokio::net::TcpStream::connect(to).await.unwrap();
+            let (stream, ends) = acceptor.accept().await.unwrap();
+            assert_eq!(ends, Ends { peer: client.local_addr().ok(), local: Some(to) });
+            let Stream::Tcp(stream) = stream else { panic!("{stream:?}") };
+            assert!(stream.nodelay().unwrap() && socket2::SockRef::from(&stream).keepalive().unwrap());
+        }
+    }
 }

@@ -11,4 +11,4 @@ pub use buffer::{BLOCK, Buffer, reduce_stock};
 pub use dialogue::{Broken, Dialogue};
 pub use listener::{Acceptor, ListenError, SocketFile, accept_error_is_local, bind_tcp, bind_unix};
 pub use pipe::Pipe;
-pub use stream::{Address, Loose, Stream, connect};
+pub use stream::{Address, Ends, Loose, Stream, connect};

@@ -38,6 +38,15 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
+/// The addresses that a TCP connection joins; of a Unix socket nothing is known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ends {
+    /// That of the other side.
+    pub peer: Option<SocketAddr>,
+    /// That of this side.
+    pub local: Option<SocketAddr>,
+}
+
 /// A connected socket that no reactor polls.
 #[derive(Debug)]
 pub enum Loose {

@@ -72,12 +72,13 @@ impl Pools {
     /// `user` is the client's; a database that forces its user has one pool for all of them.
     #[must_use]
     pub fn pool(&self, config: &Config, database: &str, user: &str) -> Option<Arc<ServerPool>> {
-        let settings = config.pool_settings(database, user)?;
-        let id = PoolId { database: database.to_owned(), user: settings.user.clone() };
+        let server_user = config.server_user(database, user)?.to_owned();
+        let id = PoolId { database: database.to_owned(), user: server_user };
         let mut inner = self.lock();
         if let Some(pool) = inner.pools.get(&id) {
             return Some(Arc::clone(pool));
         }
+        let settings = config.pool_settings(database, user)?;
         let quotas =
             inner.quotas(&id, settings.size, settings.max_db_connections, settings.max_user_connections);
         let pool = Pool::start(id.clone(), settings, self.connector.clone(), quotas, self.shared.clone());

@@ -1,6 +1,6 @@
 //! Dialling a server and logging in to it.
 
-use super::{CancelHandle, Parameters, Server, Understanding};
+use super::{CancelHandle, Server, Understanding};
 use crate::auth::KeyCache;
 use crate::auth::{ClientLogin, Credential, LeastMethod, LoginError, LoginStep};
 use crate::net::{Address, Broken, Dialogue, Stream, connect};
@@ -151,7 +151,7 @@ async fn attempt(target: Target) -> Result<Server, DialError> {
     let proof = ClientLogin::new(&target.user, target.credential, LeastMethod::Any);
     login.authenticate(proof, &target.keys).await?;
     let welcome = login.welcome().await?;
-    let state = Understanding::fresh(welcome.parameters);
+    let state = Understanding::fresh(welcome.parameters.into());
     let Dialogue { stream, input } = login.dialogue;
     Ok(Server::new(stream, input, state, CancelHandle::new(address, welcome.key)))
 }
@@ -170,7 +170,7 @@ async fn connect_first(addresses: &[Address]) -> Result<(Address, Stream), DialE
 /// What a server tells between AuthenticationOk and ReadyForQuery.
 #[derive(Debug, Default)]
 struct Welcome {
-    parameters: Parameters,
+    parameters: BTreeMap<String, String>,
     key: Option<CancelKey>,
 }
 

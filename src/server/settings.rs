@@ -1,6 +1,7 @@
 //! Settings that travel with a client: what it asked for at startup and what it changed since, and the SQL that turns
 //! one client's settings on a server into another's.
 
+use super::Parameters;
 use super::context::{hash, is_indifferent};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -21,9 +22,6 @@ const FOLLOWED: [&str; 9] = [
     "standard_conforming_strings",
     "TimeZone",
 ];
-
-/// The values that a server reported when it was logged in to, by name as reported.
-pub type Parameters = BTreeMap<String, String>;
 
 /// Settings that differ from what a fresh login gives, by name. Cheap to clone and to compare with its own clones.
 #[derive(Debug, Clone, Default)]
@@ -242,7 +240,8 @@ mod tests {
     }
 
     fn baseline() -> Parameters {
-        [("TimeZone", "UTC"), ("application_name", "")].map(|(a, b)| (a.to_owned(), b.to_owned())).into()
+        let fresh = [("TimeZone", "UTC"), ("application_name", "")];
+        BTreeMap::from(fresh.map(|(name, value)| (name.to_owned(), value.to_owned()))).into()
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! What is known of a server's state from what it said. Pure: messages in, judgement out.
 
+use super::parameters::Parameters;
 use super::pending::{Delivery, Origin, Pending, Request, Surprise};
 use super::rerun::Rerun;
-use super::settings::{Parameters, Settings};
+use super::settings::Settings;
 use super::statements::Statements;
 use crate::wire::backend::{self, Status};
 use crate::wire::frontend::SYNC;
@@ -217,7 +218,9 @@ mod tests {
     use crate::server::Request;
 
     fn fresh() -> Understanding {
-        Understanding::fresh([("TimeZone".to_owned(), "UTC".to_owned())].into())
+        Understanding::fresh(
+            std::collections::BTreeMap::from([("TimeZone".to_owned(), "UTC".to_owned())]).into(),
+        )
     }
 
     fn hear(state: &mut Understanding, tag: u8, body: &[u8]) -> Result<Delivery, Surprise> {

@@ -1,5 +1,6 @@
 //! Clients as the rest of the program sees them: a record, a cancel key, a way to give one an order.
 
+use crate::auth::random;
 use crate::server::{CancelHandle, Cancelling};
 use crate::stats::{ClientRecord, Entry, Gauge, GaugeGuard, Identity, Peer, Roll, shrink};
 use crate::wire::{CancelKey, ProtocolVersion};
@@ -181,7 +182,7 @@ impl Clients {
         let Credentials { record, version, admission, in_pool } = credentials;
         let id = record.id;
         let mut secret = vec![0; if version >= ProtocolVersion::V3_2 { 32 } else { 4 }];
-        getrandom::fill(&mut secret)?;
+        random::fill(&mut secret)?;
         let key = CancelKey { process: self.reserve_process(id)?, secret: secret.into() };
         let handle = ClientHandle {
             record,
@@ -203,7 +204,7 @@ impl Clients {
     fn reserve_process(&self, id: u64) -> Result<u32, getrandom::Error> {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let process = getrandom::u32()? >> 1;
+            let process = random::number()? >> 1;
             if process != 0 && !keys.contains_key(&process) {
                 keys.insert(process, id);
                 return Ok(process);

@@ -1,12 +1,16 @@
 //! The first packets: from accept to a StartupMessage or a CancelRequest.
 
 use super::departure::Departure;
-use crate::net::Stream;
+use crate::net::Dialogue;
 use crate::wire::{
     CancelKey, ProtocolVersion, Report, Startup, StartupError, StartupPacket, sqlstate, startup_body_length,
 };
-use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// Bytes of the length word.
+const WORD: usize = 4;
+
+/// The client left in the middle of a packet.
+const GONE: Departure = Departure::Vanished("client unexpected eof");
 
 /// What a connection turns out to be.
 pub(super) enum Greeting {
@@ -18,12 +22,18 @@ pub(super) enum Greeting {
 
 /// Reads first packets until one says what the connection is for. Encryption is refused with 'N', each kind once.
 ///
-/// Reads exactly the bytes of each packet, so that nothing sent ahead is taken for what comes after.
-pub(super) async fn greet(stream: &mut Stream) -> Result<Greeting, Departure> {
+/// What a client sends behind a request, without waiting for the answer, is plain like all it sends. Whoever answers
+/// 'S' one day must find nothing in the input first: it would be taken for what came encrypted.
+pub(super) async fn greet(dialogue: &mut Dialogue) -> Result<Greeting, Departure> {
     let (mut tls_asked, mut gss_asked) = (false, false);
     loop {
-        let body = read_packet(stream).await?;
-        let asked = match StartupPacket::parse(&body).map_err(refuse)? {
+        let length = packet_length(dialogue).await?;
+        // No packet is longer than a block.
+        let body = dialogue.bytes(WORD + length).await.map_err(|_| GONE)?.get(WORD..).unwrap_or_default();
+        let word: [u8; WORD] = body.first_chunk().copied().unwrap_or_default();
+        let packet = StartupPacket::parse(body).map_err(refuse)?;
+        dialogue.input.drop_fresh(WORD + length);
+        let asked = match packet {
             StartupPacket::Cancel(key) => return Ok(Greeting::Cancel(key)),
             StartupPacket::Startup(startup) => return Ok(Greeting::Startup(startup)),
             StartupPacket::Ssl => &mut tls_asked,
@@ -31,21 +41,17 @@ pub(super) async fn greet(stream: &mut Stream) -> Result<Greeting, Departure> {
         };
         if std::mem::replace(asked, true) {
             // PostgreSQL reads a second request of a kind as a protocol version that it does not know.
-            let word: [u8; 4] = body.first_chunk().copied().unwrap_or_default();
             return Err(refuse(StartupError::Version(ProtocolVersion(u32::from_be_bytes(word)))));
         }
-        stream.write_all(b"N").await.map_err(|_| Departure::Vanished("client unexpected eof"))?;
+        dialogue.send(b"N").await.map_err(|_| GONE)?;
     }
 }
 
-async fn read_packet(stream: &mut Stream) -> Result<BytesMut, Departure> {
-    let mut word = [0; 4];
+/// What the length word says of the rest.
+async fn packet_length(dialogue: &mut Dialogue) -> Result<usize, Departure> {
     // A probe that connects and leaves is no news.
-    stream.read_exact(&mut word).await.map_err(|_| Departure::Nothing)?;
-    let length = startup_body_length(word).map_err(refuse)?;
-    let mut body = BytesMut::zeroed(length);
-    stream.read_exact(&mut body).await.map_err(|_| Departure::Vanished("client unexpected eof"))?;
-    Ok(body)
+    let word = dialogue.bytes(WORD).await.map_err(|_| Departure::Nothing)?;
+    startup_body_length(word.first_chunk().copied().unwrap_or_default()).map_err(refuse)
 }
 
 /// PostgreSQL closes without a word on a length that no packet has: whoever sent it would not understand one.

@@ -9,7 +9,7 @@ use super::{FAREWELL, Service, welcome};
 use crate::auth::ChannelBinding;
 use crate::auth::{Exchange, Proof, Step};
 use crate::config::Config;
-use crate::net::{Dialogue, Stream};
+use crate::net::{Dialogue, Ends, Stream};
 use crate::pool::ServerPool;
 use crate::server::Settings;
 use crate::stats::{ClientRecord, Peer};
@@ -22,10 +22,15 @@ use tokio::time::timeout;
 /// The longest password message: PgBouncer's limit, which leaves room for tokens.
 const PASSWORD_MESSAGE: u32 = 65_535 + 5;
 
+/// Room for what a client is told when it is in; PostgreSQL's own parameters take half of it.
+const WELCOME: usize = 1024;
+
 /// A connection that is not logged in.
 pub(super) struct Front {
     dialogue: Dialogue,
     peer: Peer,
+    /// What goes out with the next message that the client has to answer, in one write.
+    out: BytesMut,
 }
 
 /// What became of a connection.
@@ -60,16 +65,16 @@ struct Applicant {
 }
 
 impl Front {
-    pub(super) fn new(stream: Stream) -> Self {
-        let peer = Peer { remote: stream.peer(), local: stream.local() };
-        Self { dialogue: Dialogue::new(stream), peer }
+    pub(super) fn new(stream: Stream, ends: Ends) -> Self {
+        let peer = Peer { remote: ends.peer, local: ends.local };
+        Self { dialogue: Dialogue::new(stream), peer, out: BytesMut::new() }
     }
 
     /// Everything up to the first ReadyForQuery. Not cancel safe: a connection whose arrival was dropped is to be
     /// dismissed.
     pub(super) async fn arrive(&mut self, service: &Arc<Service>) -> Result<Entrance, Departure> {
-        match greet(&mut self.dialogue.stream).await? {
-            Greeting::Startup(startup) => self.log_in(service, &startup).await,
+        match greet(&mut self.dialogue).await? {
+            Greeting::Startup(startup) => self.log_in(service, startup).await,
             Greeting::Cancel(key) => {
                 match service.clients.cancel(&key).await {
                     Cancelled::Sent => service.traffic.count(|t| &t.cancels),
@@ -81,9 +86,9 @@ impl Front {
         }
     }
 
-    async fn log_in(&mut self, service: &Arc<Service>, startup: &Startup) -> Result<Entrance, Departure> {
+    async fn log_in(&mut self, service: &Arc<Service>, mut startup: Startup) -> Result<Entrance, Departure> {
         let config = service.config.load_full();
-        let applicant = self.identify(startup).await?;
+        let applicant = self.identify(&mut startup)?;
         if is_console(&applicant.database) {
             // The console takes no client's place, so that it can be reached when all are taken.
             self.authenticate(service, &applicant).await?;
@@ -99,15 +104,12 @@ impl Front {
 
     /// Who wants in, and where. Versions and options of the protocol that are not known are declined once, before
     /// anything else is said.
-    async fn identify(&mut self, startup: &Startup) -> Result<Applicant, Departure> {
+    fn identify(&mut self, startup: &mut Startup) -> Result<Applicant, Departure> {
         let version = startup.version.min(ProtocolVersion::V3_2);
         if startup.version > ProtocolVersion::V3_2 || !startup.protocol_options.is_empty() {
-            let mut out = BytesMut::new();
-            backend::put_negotiate(&mut out, version, &startup.protocol_options)
-                .map_err(|error| departure::violation(error.to_string()))?;
-            self.send(&out).await?;
+            self.put(|out| backend::put_negotiate(out, version, &startup.protocol_options))?;
         }
-        let Some(user) = startup.parameter("user").filter(|user| !user.is_empty()) else {
+        let Some(user) = startup.take("user").filter(|user| !user.is_empty()) else {
             let text = "no PostgreSQL user name specified in startup packet";
             return Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, text).into());
         };
@@ -115,8 +117,9 @@ impl Front {
             let text = "replication connections are not supported";
             return Err(Report::fatal(sqlstate::FEATURE_NOT_SUPPORTED, text).into());
         }
-        let database = startup.parameter("database").filter(|database| !database.is_empty()).unwrap_or(user);
-        Ok(Applicant { user: user.to_owned(), database: database.to_owned(), version })
+        let database = startup.take("database").filter(|database| !database.is_empty());
+        let database = database.unwrap_or_else(|| user.clone());
+        Ok(Applicant { user, database, version })
     }
 
     /// Asks for proof. Nothing of pools or databases shows before it is given.
@@ -128,17 +131,19 @@ impl Front {
         let terms = service.terms.load_full();
         let users = service.users.load_full();
         let secret = users.get(&applicant.user);
-        let mut step = Exchange::begin(&terms, &applicant.user, secret, ChannelBinding::Unavailable);
+        let mut step =
+            Exchange::begin(&terms, &applicant.user, secret, ChannelBinding::Unavailable, &service.keys);
         loop {
             match step {
                 Step::Continue(exchange, challenge) => {
-                    self.put(|out| backend::put_authentication(out, &challenge.body())).await?;
+                    self.put(|out| backend::put_authentication(out, &challenge.body()))?;
+                    self.flush().await?;
                     let body = self.password_message().await?;
                     step = next_step(service, *exchange, body).await?;
                 }
                 Step::Done(proof, last) => {
                     if let Some(challenge) = last {
-                        self.put(|out| backend::put_authentication(out, &challenge.body())).await?;
+                        self.put(|out| backend::put_authentication(out, &challenge.body()))?;
                     }
                     if let Some(keys) = proof.scram() {
                         service.proofs.remember(proof.user(), keys.clone());
@@ -177,10 +182,10 @@ impl Front {
                 .hint("admin_users and stats_users name who may use the console.")
                 .into());
         };
-        let mut out = BytesMut::from(&AUTHENTICATION_OK[..]);
-        super::console::put_parameters(&mut out);
-        backend::put_ready(&mut out, Status::Idle);
-        self.send(&out).await?;
+        self.out.extend_from_slice(&AUTHENTICATION_OK);
+        super::console::put_parameters(&mut self.out);
+        backend::put_ready(&mut self.out, Status::Idle);
+        self.flush().await?;
         Ok(Entrance::Console { user, role })
     }
 
@@ -188,7 +193,7 @@ impl Front {
         &mut self,
         service: &Arc<Service>,
         config: Arc<Config>,
-        startup: &Startup,
+        startup: Startup,
         applicant: Applicant,
         admission: Admission,
     ) -> Result<Entrance, Departure> {
@@ -209,22 +214,19 @@ impl Front {
             .clients
             .register(credentials)
             .map_err(|error| Report::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
-        let mut out = BytesMut::from(&AUTHENTICATION_OK[..]);
-        for (name, value) in welcome::told(&baseline, &settings) {
-            backend::put_parameter_status(&mut out, &name, &value)
-                .map_err(|error| departure::violation(error.to_string()))?;
-        }
-        backend::put_backend_key(&mut out, registration.key())
-            .map_err(|error| departure::violation(error.to_string()))?;
-        backend::put_ready(&mut out, Status::Idle);
-        self.send(&out).await?;
+        self.out.reserve(WELCOME);
+        self.out.extend_from_slice(&AUTHENTICATION_OK);
+        self.put(|out| baseline.put(out, &settings))?;
+        self.put(|out| backend::put_backend_key(out, registration.key()))?;
+        backend::put_ready(&mut self.out, Status::Idle);
+        self.flush().await?;
         pool.traffic.count(|t| &t.logins);
         Ok(Entrance::Client(Admitted { registration, pool, settings, config }))
     }
 
     /// Turns a finished login into what goes on with the connection.
     pub(super) fn enter(self, service: &Service, entrance: Entrance) -> Arrival {
-        let Self { dialogue, peer } = self;
+        let Self { dialogue, peer, .. } = self;
         match entrance {
             Entrance::Client(admitted) => {
                 Arrival::Session(Box::new(Session::new(dialogue, admitted, service)))
@@ -256,24 +258,26 @@ impl Front {
         }
         if let Departure::Dismissed(report) = departure {
             service.traffic.count(|t| &t.errors);
-            let mut out = BytesMut::new();
-            if report.put(&mut out).is_ok() {
-                let _heard_or_not = timeout(FAREWELL, self.dialogue.send(&out)).await;
+            if report.put(&mut self.out).is_ok() {
+                let _heard_or_not = timeout(FAREWELL, self.dialogue.send(&self.out)).await;
             }
         }
     }
 
-    async fn put(
+    fn put(
         &mut self,
         write: impl FnOnce(&mut BytesMut) -> Result<(), crate::wire::TooLong>,
     ) -> Result<(), Departure> {
-        let mut out = BytesMut::new();
-        write(&mut out).map_err(|error| departure::violation(error.to_string()))?;
-        self.send(&out).await
+        write(&mut self.out).map_err(|error| departure::violation(error.to_string()))
     }
 
-    async fn send(&mut self, messages: &[u8]) -> Result<(), Departure> {
-        self.dialogue.send(messages).await.map_err(|_| Departure::Vanished("client unexpected eof"))
+    async fn flush(&mut self) -> Result<(), Departure> {
+        // Taken out, so that nothing is sent twice by whoever dismisses a client in the middle of this.
+        let mut out = std::mem::take(&mut self.out);
+        self.dialogue.send(&out).await.map_err(|_| Departure::Vanished("client unexpected eof"))?;
+        out.clear();
+        self.out = out;
+        Ok(())
     }
 }
 
@@ -292,7 +296,13 @@ async fn next_step(service: &Arc<Service>, exchange: Exchange, body: BytesMut) -
     if !exchange.is_expensive() {
         return Ok(exchange.step(&body, &service.keys));
     }
+    let failed = || Report::fatal(sqlstate::INTERNAL_ERROR, "authentication failed");
+    let turn = Arc::clone(&service.derivations).acquire_owned().await.map_err(|_| failed())?;
     let keys = Arc::clone(&service.keys);
-    let step = tokio::task::spawn_blocking(move || exchange.step(&body, &keys));
-    step.await.map_err(|_| Report::fatal(sqlstate::INTERNAL_ERROR, "authentication failed").into())
+    let step = tokio::task::spawn_blocking(move || {
+        // Given back when the work is done, also when nobody waits for it any longer.
+        let _turn = turn;
+        exchange.step(&body, &keys)
+    });
+    step.await.map_err(|_| failed().into())
 }

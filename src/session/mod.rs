@@ -33,13 +33,14 @@ use crate::auth::KeyCache;
 use crate::auth::Terms;
 use crate::auth::UserList;
 use crate::config::Config;
-use crate::net::Stream;
+use crate::net::{Ends, Stream};
 use crate::pool::{Pools, Proofs};
 use crate::server::Interner;
 use crate::stats::{Gauge, Traffic};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// How long a client that is sent away may take to read why.
@@ -56,6 +57,8 @@ pub struct Service {
     pub terms: ArcSwap<Terms>,
     /// SCRAM keys of earlier logins.
     pub keys: Arc<KeyCache>,
+    /// Who may derive SCRAM keys now. It takes a core, so of many only a few do and the others wait in line.
+    pub derivations: Arc<Semaphore>,
     /// SCRAM keys that clients revealed.
     pub proofs: Arc<Proofs>,
     /// Who serves them.
@@ -80,8 +83,8 @@ pub struct Service {
 ///
 /// The task is as large as its largest state, for as long as it lives. So all that is not an idle session or one with a
 /// server is in a box of its own, and gone when it is over.
-pub fn serve(service: Arc<Service>, stream: Stream) -> impl Future<Output = ()> + Send {
-    let login = Box::pin(begin(Arc::clone(&service), stream));
+pub fn serve(service: Arc<Service>, stream: Stream, ends: Ends) -> impl Future<Output = ()> + Send {
+    let login = Box::pin(begin(Arc::clone(&service), stream, ends));
     async move {
         match login.await {
             login::Arrival::Gone => {}
@@ -92,11 +95,11 @@ pub fn serve(service: Arc<Service>, stream: Stream) -> impl Future<Output = ()> 
 }
 
 /// From accept to ReadyForQuery, under one deadline.
-async fn begin(service: Arc<Service>, stream: Stream) -> login::Arrival {
+async fn begin(service: Arc<Service>, stream: Stream, ends: Ends) -> login::Arrival {
     let service = &service;
     let _counted = service.logins.enter();
     let limit = service.config.load().client.login;
-    let mut front = login::Front::new(stream);
+    let mut front = login::Front::new(stream, ends);
     let arrival = match limit {
         None => front.arrive(service).await,
         Some(limit) => {

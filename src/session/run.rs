@@ -321,7 +321,10 @@ impl Session {
             let (down, stream) = (&mut self.down, &mut self.stream);
             let _heard_or_not = timeout(FAREWELL, poll_fn(|cx| down.poll_drain(cx, stream))).await;
         }
-        let _closed_or_gone = timeout(FAREWELL, self.stream.shutdown()).await;
+        // A client that has left hears nothing any longer; closing is all there is to do.
+        if let Departure::Dismissed(_) | Departure::ServerEnded = departure {
+            let _closed_or_gone = timeout(FAREWELL, self.stream.shutdown()).await;
+        }
     }
 }
 

@@ -39,8 +39,9 @@ impl Adopted {
 }
 
 /// The settings that a StartupMessage asks for: `options` first, then plain parameters, which win.
-pub(super) fn asked_for(startup: &Startup, config: &Config) -> Result<Vec<(String, String)>, Departure> {
-    let ignored = |name: &str| config.ignore_startup_parameters.contains(&name.to_ascii_lowercase());
+pub(super) fn asked_for(startup: Startup, config: &Config) -> Result<Vec<(String, String)>, Departure> {
+    let is_ignored = &config.ignore_startup_parameters;
+    let ignored = |name: &str| !is_ignored.is_empty() && is_ignored.contains(&name.to_ascii_lowercase());
     let mut settings = match startup.parameter("options").map(parse_options) {
         Some(Err(error)) if !ignored("options") => {
             return Err(Report::fatal(sqlstate::SYNTAX_ERROR, error.to_string()).into());
@@ -48,7 +49,7 @@ pub(super) fn asked_for(startup: &Startup, config: &Config) -> Result<Vec<(Strin
         Some(Ok(settings)) => settings,
         _ => Vec::new(),
     };
-    settings.extend(startup.parameters.iter().filter(|(name, _)| !is_identity(name)).cloned());
+    settings.extend(startup.parameters.into_iter().filter(|(name, _)| !is_identity(name)));
     settings.retain(|(name, _)| !ignored(name));
     match settings.iter().find(|(name, _)| !is_setting_name(name)) {
         Some((name, _)) => Err(unrecognized(name)),
@@ -149,10 +150,4 @@ async fn ask(pool: &Arc<ServerPool>, wanted: Settings) -> Result<Settings, Depar
             Err(Report::fatal(sqlstate::CONNECTION_FAILURE, unclean.to_string()).into())
         }
     }
-}
-
-/// The parameters that a client is told: the server's, with the client's own settings over them.
-pub(super) fn told(baseline: &Parameters, settings: &Settings) -> Vec<(String, String)> {
-    let value = |name: &str, fresh: &str| settings.get(name).unwrap_or(fresh).to_owned();
-    baseline.iter().map(|(name, fresh)| (name.clone(), value(name, fresh))).collect()
 }

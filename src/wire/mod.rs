@@ -22,6 +22,7 @@ pub use startup::{
 };
 
 use bytes::{BufMut, BytesMut};
+use std::ffi::CStr;
 
 /// The longest message PostgreSQL accepts (`MaxAllocSize`); nothing longer is ever built here.
 pub const MAX_MESSAGE: u32 = 0x3fff_ffff;
@@ -63,8 +64,7 @@ fn put_sized(out: &mut BytesMut, body: impl FnOnce(&mut BytesMut)) -> Result<(),
 
 /// Writes a string and the zero byte that ends it. A zero byte inside would end it early, so it is cut there.
 pub fn put_cstr(out: &mut BytesMut, text: &[u8]) {
-    let end = text.iter().position(|&byte| byte == 0).unwrap_or(text.len());
-    out.put_slice(&text[..end]);
+    out.put_slice(CStr::from_bytes_until_nul(text).map_or(text, CStr::to_bytes));
     out.put_u8(0);
 }
 

@@ -99,6 +99,12 @@ pub struct Startup {
 }
 
 impl Startup {
+    /// Takes the value that counts for `name` out of the message.
+    pub fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.parameters.iter().rposition(|(key, _)| key == name)?;
+        Some(self.parameters.remove(at).1)
+    }
+
     /// The value that counts for `name`.
     #[must_use]
     pub fn parameter(&self, name: &str) -> Option<&str> {

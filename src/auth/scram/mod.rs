@@ -21,6 +21,8 @@ pub use verifier::ScramVerifier;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::random;
+
 /// Largest SCRAM message read from a peer. PostgreSQL's own have less than 200 bytes.
 const MAX_MESSAGE: usize = 8 * 1024;
 /// Largest nonce and largest salt read from a peer.
@@ -36,7 +38,7 @@ impl Nonce {
     /// A new one from the system's random bytes; never used twice.
     pub(super) fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; NONCE_BYTES];
-        getrandom::fill(&mut bytes)?;
+        random::fill(&mut bytes)?;
         Ok(Self(STANDARD.encode(bytes)))
     }
 

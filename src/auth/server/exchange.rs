@@ -6,6 +6,7 @@ use super::{Challenge, Denial, Method, Proof, Reason, Step, Terms};
 use crate::auth::md5::Md5Secret;
 use crate::auth::mock::{Disguise, Mock};
 use crate::auth::password::Password;
+use crate::auth::random;
 use crate::auth::sasl::{self, ChannelBinding, InitialResponse, SCRAM_SHA_256, SCRAM_SHA_256_PLUS};
 use crate::auth::scram::server::{ExpectClientFinal, ExpectClientFirst};
 use crate::auth::scram::{Iterations, KeyCache, Malformed, Nonce, ScramCredential, ScramVerifier};
@@ -46,7 +47,7 @@ enum State {
 #[derive(Debug)]
 enum ScramClaim {
     Verifier(ScramVerifier),
-    /// The verifier is derived, or found, when a complete client-final is there.
+    /// The verifier is not known. It is derived, or found by then, when a complete client-final is there.
     Plain {
         password: Password,
         salt: [u8; 16],
@@ -63,8 +64,15 @@ enum Next {
 }
 
 impl Exchange {
-    /// Begins for the user of a startup packet with the secret that is stored about him. Cheap.
-    pub fn begin(terms: &Terms, user: &str, secret: Option<&StoredSecret>, binding: ChannelBinding) -> Step {
+    /// Begins for the user of a startup packet with the secret that is stored about him. Cheap; what was derived before
+    /// is looked up now, so that no later step is expensive for it.
+    pub fn begin(
+        terms: &Terms,
+        user: &str,
+        secret: Option<&StoredSecret>,
+        binding: ChannelBinding,
+        cache: &KeyCache,
+    ) -> Step {
         let next = match (terms.method, secret) {
             (Method::Any, _) | (Method::Trust, Some(_)) => Ok(Next::Done(None, None)),
             (Method::Trust, None) => Err(Reason::UnknownUser),
@@ -73,7 +81,7 @@ impl Exchange {
             }
             (Method::Md5, _) if !asks_for_scram(secret, &terms.mock) => begin_md5(user, secret),
             (Method::Md5 | Method::ScramSha256, _) => {
-                begin_sasl(ScramClaim::new(terms, user, secret), binding)
+                begin_sasl(ScramClaim::new(terms, user, secret, cache), binding)
             }
         };
         Step::from_next(user.to_owned(), next)
@@ -86,7 +94,8 @@ impl Exchange {
         Step::from_next(self.user, next)
     }
 
-    /// Whether the next step may run PBKDF2. Says yes also where the cache turns out to have the keys.
+    /// Whether the next step may run PBKDF2. Says yes also where the cache has got the keys since the beginning, or has
+    /// those of a password that is not here yet.
     #[must_use]
     pub fn is_expensive(&self) -> bool {
         matches!(
@@ -120,15 +129,17 @@ impl State {
 }
 
 impl ScramClaim {
-    fn new(terms: &Terms, user: &str, secret: Option<&StoredSecret>) -> Self {
+    fn new(terms: &Terms, user: &str, secret: Option<&StoredSecret>, cache: &KeyCache) -> Self {
         let doomed = |reason| Self::Doomed(terms.mock.verifier(user), reason);
         match secret {
             Some(StoredSecret::Scram(verifier)) => Self::Verifier(verifier.clone()),
-            Some(StoredSecret::Plain(password)) => Self::Plain {
-                password: password.clone(),
-                salt: terms.mock.salt(user),
-                iterations: terms.iterations,
-            },
+            Some(StoredSecret::Plain(password)) => {
+                let (salt, iterations) = (terms.mock.salt(user), terms.iterations);
+                match cache.known(password, &salt, iterations) {
+                    Some(keys) => Self::Verifier(ScramVerifier::of_keys(&keys, &salt, iterations)),
+                    None => Self::Plain { password: password.clone(), salt, iterations },
+                }
+            }
             Some(StoredSecret::Md5(_)) => doomed(Reason::Md5Secret),
             Some(StoredSecret::Absent) => doomed(Reason::NoSecret),
             None => doomed(Reason::UnknownUser),
@@ -157,7 +168,7 @@ fn asks_for_scram(secret: Option<&StoredSecret>, mock: &Mock) -> bool {
 
 fn begin_md5(user: &str, secret: Option<&StoredSecret>) -> Result<Next, Reason> {
     let mut salt = [0; 4];
-    getrandom::fill(&mut salt).map_err(|_| Reason::Random)?;
+    random::fill(&mut salt).map_err(|_| Reason::Random)?;
     let claim = match secret {
         Some(StoredSecret::Md5(secret)) if secret.is_of_empty_password(user) => Err(Reason::NoSecret),
         Some(StoredSecret::Md5(secret)) => Ok(secret.clone()),

@@ -204,7 +204,7 @@ impl Pooled for Fake {
     }
 
     fn baseline(&self) -> Arc<Parameters> {
-        Arc::new(BTreeMap::from([("number".to_owned(), self.vitals.number.to_string())]))
+        Arc::new(BTreeMap::from([("number".to_owned(), self.vitals.number.to_string())]).into())
     }
 
     fn identity(&self) -> (Peer, u32) {
