@@ -57,8 +57,10 @@ impl<C: Connector> Pool<C> {
     /// line, after the login was refused.
     fn send_away(&self, now: Instant) {
         let refusal = self.health().refusal(now).filter(|error| !error.is_transient());
-        if refusal.is_some() && self.rack.is_bare() && !self.waiting().is_empty() {
-            self.refused.send_replace(refusal);
+        if refusal.is_some() && self.rack.is_bare() && self.rack.is_waited_for() {
+            self.refused.store(refusal);
+            self.refusals.fetch_add(1, Ordering::Release);
+            self.rack.wake_all();
         }
     }
 
@@ -96,7 +98,7 @@ impl<C: Connector> Pool<C> {
     fn dial_as_needed(self: &Arc<Self>, now: Instant) -> Option<Instant> {
         let needed = |pool: &Self| {
             // An idle server while somebody waits is one that was handed over and not yet taken up: no reason to dial.
-            let unserved = pool.waiting().len().saturating_sub(pool.rack.idle_count());
+            let unserved = pool.queue().0.saturating_sub(pool.rack.idle_count());
             let waiting = u64::try_from(unserved).unwrap_or(u64::MAX);
             let missing = pool.minimum().saturating_sub(pool.quotas.pool.used());
             let under_way = pool.dialling.get();
@@ -113,7 +115,7 @@ impl<C: Connector> Pool<C> {
                 Err(Full::Pool) => return None,
                 // Another pool of the same database or user may hold an idle server; the registry looks for one.
                 Err(Full::Database | Full::User) => {
-                    if !self.waiting().is_empty() {
+                    if self.rack.is_waited_for() {
                         self.shared.crowded.notify_one();
                     }
                     return None;

@@ -13,6 +13,8 @@ pub(super) struct Member<S> {
     pub(super) record: Entry<ServerRecord>,
     /// The thread whose reactor polls the connection.
     pub(super) home: usize,
+    /// The shelf whose ticket it has.
+    pub(super) shelf: usize,
     /// When it is too old to be used again; `None` with `server_lifetime = 0`, which uses a server once.
     pub(super) expires: Option<Instant>,
     /// Since when nobody has used it.
@@ -35,7 +37,7 @@ impl<S> Member<S> {
     ) -> Self {
         let now = Instant::now();
         let expires = lifetime.map(|lifetime| now + jittered(lifetime));
-        Self { server, record, home: worker(), expires, idle_since: now, generation, seat }
+        Self { server, record, home: worker(), shelf: 0, expires, idle_since: now, generation, seat }
     }
 
     /// Ends the connection, and then gives its seat back. From the call on, its seat counts as leaving.

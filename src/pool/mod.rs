@@ -7,6 +7,7 @@
 mod checkout;
 mod health;
 mod keeper;
+mod line;
 mod member;
 mod postgres;
 mod quota;
@@ -26,13 +27,15 @@ use crate::stats::{Gauge, GaugeGuard, Peer, Roll, ServerRecord, ServerState, Tra
 use arc_swap::{ArcSwap, ArcSwapOption};
 use health::Health;
 use member::{Held, Member};
-use rack::{Preference, Rack, TicketInHand};
-use std::collections::BTreeMap;
+use rack::{Place, Preference, Rack, TicketInHand};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 /// What is pooled.
@@ -100,12 +103,11 @@ pub struct Pool<C: Connector> {
     rack: Rack<C::Server>,
     servers: Roll<ServerRecord>,
     dialling: Gauge,
-    /// Since when each waiter waits, in the order of arrival.
-    waiting: Mutex<BTreeMap<u64, Instant>>,
     arrivals: AtomicU64,
     health: Mutex<Health>,
-    /// The last login that was refused for good; waiters leave when it changes.
-    refused: watch::Sender<Option<Arc<DialError>>>,
+    /// The last login that was refused for good, and how many were: waiters leave when there is another.
+    refused: ArcSwapOption<DialError>,
+    refusals: AtomicU64,
     greeting: ArcSwapOption<Parameters>,
     generation: AtomicU64,
     wake: Arc<Notify>,
@@ -148,10 +150,10 @@ impl<C: Connector> Pool<C> {
             rack: Rack::new(),
             servers: Roll::default(),
             dialling: Gauge::default(),
-            waiting: Mutex::default(),
             arrivals: AtomicU64::new(0),
             health: Mutex::default(),
-            refused: watch::Sender::new(None),
+            refused: ArcSwapOption::empty(),
+            refusals: AtomicU64::new(0),
             greeting: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
             wake,
@@ -206,9 +208,8 @@ impl<C: Connector> Pool<C> {
     /// Clients in line, and how long the oldest has waited.
     #[must_use]
     pub fn queue(&self) -> (usize, Duration) {
-        let waiting = self.waiting();
-        let oldest = waiting.first_key_value().map(|(_, since)| since.elapsed());
-        (waiting.len(), oldest.unwrap_or_default())
+        let (count, oldest) = self.rack.waiting();
+        (count, oldest.map(|since| since.elapsed()).unwrap_or_default())
     }
 
     /// Why the last dial failed, when it did.
@@ -238,38 +239,59 @@ impl<C: Connector> Pool<C> {
         if let Some(checkout) = self.try_checkout() {
             return Ok(checkout);
         }
-        self.fail_fast()?;
-        let waiter = Waiter::join(self);
-        let deadline = self.settings.load().query_wait_timeout.map(|limit| waiter.since + limit);
-        let result = match deadline {
-            Some(at) => timeout_at(at, self.wait()).await.unwrap_or(Err(Refusal::TimedOut)),
-            None => self.wait().await,
-        };
-        self.traffic.add(|t| &t.wait_micros, micros(waiter.since.elapsed()));
-        result
+        let since = Instant::now();
+        match self.deadline(since) {
+            Some(at) => timeout_at(at, self.stand_in_line(since)).await.unwrap_or(Err(Refusal::TimedOut)),
+            None => self.stand_in_line(since).await,
+        }
     }
 
-    async fn wait(self: &Arc<Self>) -> Result<Checkout<C>, Refusal> {
-        let mut refused = self.refused.subscribe();
-        self.wake.notify_one();
-        loop {
-            tokio::select! {
-                biased;
-                taken = self.rack.take(self.preference()) => {
-                    let (ticket, member) = taken.ok_or(Refusal::Closed)?;
-                    if let Some(checkout) = self.admit_to_client(ticket, member) {
-                        return Ok(checkout);
-                    }
-                    // It died while it stood idle; the keeper dials another.
-                    self.wake.notify_one();
+    /// When somebody who has waited since then has waited for long enough (`query_wait_timeout`).
+    #[must_use]
+    pub fn deadline(&self, since: Instant) -> Option<Instant> {
+        self.with_settings(|settings| settings.query_wait_timeout).map(|limit| since + limit)
+    }
+
+    /// [`Pool::checkout`] for one who has found no idle server and keeps the time.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`], but never that it took too long.
+    pub async fn stand_in_line(self: &Arc<Self>, since: Instant) -> Result<Checkout<C>, Refusal> {
+        self.fail_fast()?;
+        let waiter = Waiter::join(self, since);
+        let refusals = self.refusals.load(Ordering::Acquire);
+        // One that was put down while this one joined: nobody else has an eye on it.
+        let mut taken = self.try_checkout();
+        while taken.is_none() {
+            if !self.quotas.pool.is_full() {
+                self.wake.notify_one();
+            }
+            let mut turn = pin!(self.rack.take(waiter.place, self.preference()));
+            let served = poll_fn(|cx| {
+                if let Poll::Ready(served) = turn.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(served));
                 }
-                Ok(()) = refused.changed() => {
-                    if let Some(error) = refused.borrow_and_update().clone() {
-                        return Err(Refusal::LoginFailed(error));
-                    }
+                self.rack.listen(waiter.place, cx.waker());
+                match self.refused_since(refusals) {
+                    Some(error) => Poll::Ready(Err(Refusal::LoginFailed(error))),
+                    None => Poll::Pending,
                 }
+            });
+            let (ticket, member) = served.await?.ok_or(Refusal::Closed)?;
+            taken = self.admit_to_client(ticket, member);
+            if taken.is_none() {
+                // It died while it stood idle; the keeper dials another.
+                self.wake.notify_one();
             }
         }
+        taken.ok_or(Refusal::Closed)
+    }
+
+    /// The login that was refused for good since there were so many of them.
+    fn refused_since(&self, refusals: u64) -> Option<Arc<DialError>> {
+        let is_new = self.refusals.load(Ordering::Acquire) != refusals;
+        if is_new { self.refused.load_full() } else { None }
     }
 
     fn preference(&self) -> Preference {
@@ -293,11 +315,10 @@ impl<C: Connector> Pool<C> {
 
     /// With no server left and logins failing, nobody is made to wait for what will not come.
     fn fail_fast(&self) -> Result<(), Refusal> {
-        let refusal = self.health().refusal(Instant::now());
-        match refusal {
-            Some(error) if self.rack.is_bare() => Err(Refusal::LoginFailing(error)),
-            _ => Ok(()),
+        if !self.rack.is_bare() {
+            return Ok(());
         }
+        self.health().refusal(Instant::now()).map_or(Ok(()), |error| Err(Refusal::LoginFailing(error)))
     }
 
     /// Puts a clean server back, or hands it back to the caller when it is not to be used again.
@@ -321,7 +342,7 @@ impl<C: Connector> Pool<C> {
     /// A server that stands idle here may stand in the way of a client of another pool: have that looked at now, for
     /// its own keeper was told that there was none.
     fn offer_room(&self) {
-        if self.quotas.are_wanted() && self.waiting().is_empty() && self.idle_count() > 0 {
+        if self.quotas.are_wanted() && !self.rack.is_waited_for() && self.idle_count() > 0 {
             self.shared.crowded.notify_one();
         }
     }
@@ -365,11 +386,6 @@ impl<C: Connector> Pool<C> {
         evicted
     }
 
-    fn waiting(&self) -> MutexGuard<'_, BTreeMap<u64, Instant>> {
-        // The map is whole after every step, so a panic elsewhere cannot have spoilt it.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -385,22 +401,23 @@ impl<C: Connector> Drop for Pool<C> {
 /// A place in line, left on drop.
 struct Waiter<'a, C: Connector> {
     pool: &'a Pool<C>,
-    arrival: u64,
+    place: Place,
     since: Instant,
-    _wants: [GaugeGuard; 2],
+    _wants: [Option<GaugeGuard>; 2],
 }
 
 impl<'a, C: Connector> Waiter<'a, C> {
-    fn join(pool: &'a Pool<C>) -> Self {
-        let (arrival, since) = (pool.arrivals.fetch_add(1, Ordering::Relaxed), Instant::now());
-        pool.waiting().insert(arrival, since);
-        Self { pool, arrival, since, _wants: pool.quotas.want() }
+    fn join(pool: &'a Pool<C>, since: Instant) -> Self {
+        let wants = pool.quotas.want();
+        let place = pool.rack.join(pool.arrivals.fetch_add(1, Ordering::Relaxed), since);
+        Self { pool, place, since, _wants: wants }
     }
 }
 
 impl<C: Connector> Drop for Waiter<'_, C> {
     fn drop(&mut self) {
-        self.pool.waiting().remove(&self.arrival);
+        self.pool.rack.leave(self.place);
+        self.pool.traffic.add(|t| &t.wait_micros, micros(self.since.elapsed()));
         self.pool.offer_room(); // of a server that was handed to it and that it did not live to take
     }
 }

@@ -59,7 +59,13 @@ impl Quota {
         self.used().saturating_sub(self.leaving.load(Ordering::Acquire))
     }
 
-    fn is_full(&self) -> bool {
+    /// Counts one who waits. Without a limit there is nothing to wait for.
+    fn want(&self) -> Option<GaugeGuard> {
+        self.limit().map(|_| self.wanted.enter())
+    }
+
+    /// Whether no place is free.
+    pub(super) fn is_full(&self) -> bool {
         self.used() >= self.limit.load(Ordering::Acquire)
     }
 
@@ -159,8 +165,8 @@ impl Quotas {
     }
 
     /// Counts a client that waits for a server.
-    pub(super) fn want(&self) -> [GaugeGuard; 2] {
-        [self.database.wanted.enter(), self.user.wanted.enter()]
+    pub(super) fn want(&self) -> [Option<GaugeGuard>; 2] {
+        [self.database.want(), self.user.want()]
     }
 
     /// Whether a server that nobody waits for would take the place of one that somebody does.

@@ -1,13 +1,23 @@
-//! Where idle servers stand and clients wait. deadpool keeps the line: it holds one ticket for each live server, hands
+//! Where idle servers stand and clients wait. deadpool keeps the lines: it holds one ticket for each live server, hands
 //! tickets to waiters strictly oldest first, and takes back the ticket of a waiter that left. Which idle server a
 //! ticket is redeemed for is decided here.
+//!
+//! Each worker thread has a shelf and a line of its own, since a server that is polled on another thread than its client
+//! costs a wake-up across threads with every message. A server goes back to the shelf of the thread that polls it, a
+//! client takes what is there and looks on the other shelves next. Where clients wait, a server serves the line of its own
+//! shelf, unless the oldest of another line has waited for longer by more than a half: so nobody waits long for what
+//! others get sooner. With one worker there is one line.
 
+use super::line::Line;
 use super::member::{Held, Member};
-use crate::stats::worker;
+use crate::stats::{worker, workers};
 use deadpool::unmanaged::{Object, Pool};
 use std::collections::VecDeque;
+use std::sync::atomic::{Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 /// Stands for one idle server while it is in the line, and for one server in use while it is out.
 #[derive(Debug)]
@@ -16,45 +26,220 @@ pub(super) struct Ticket;
 /// A ticket that was handed out; to drop it puts it back in line.
 pub(super) type TicketInHand = Object<Ticket>;
 
-/// Idle servers and the line of those who wait for one.
+/// Differences in waiting that are not worth a wake-up across threads.
+const GRACE: Duration = Duration::from_millis(1);
+
+/// Idle servers and the lines of those who wait for one.
+#[derive(Debug)]
+pub(super) struct Rack<S> {
+    shelves: Box<[Shelf<S>]>,
+    /// When the clock began that lines are compared by.
+    began: Instant,
+}
+
+/// What belongs to one worker.
 ///
 /// There are always at least as many idle servers as tickets in line: a server is put down before its ticket goes
 /// back, and a ticket is drawn before a server is taken up.
 #[derive(Debug)]
-pub(super) struct Rack<S> {
-    line: Pool<Ticket>,
+struct Shelf<S> {
+    tickets: Pool<Ticket>,
     idle: Mutex<VecDeque<Held<S>>>,
+    line: Line,
 }
 
 /// Which idle server is used next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Preference {
-    /// The one used last, since it is warm; one that this thread's reactor polls comes first, since an event that
-    /// crosses threads costs a wake-up.
+    /// The one used last, since it is warm.
     Warmest,
     /// The one that is idle longest (`server_round_robin`).
     Oldest,
 }
 
+/// A place in a line, to be given back with [`Rack::leave`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    shelf: usize,
+    arrival: u64,
+}
+
 impl<S> Rack<S> {
+    /// One with a shelf for each worker.
     pub(super) fn new() -> Self {
-        // How many servers there may be is for the quotas to say. A ticket has no size, so a large rack costs nothing.
-        Self { line: Pool::new(Semaphore::MAX_PERMITS), idle: Mutex::default() }
+        Self::with_shelves(workers().max(1))
+    }
+
+    fn with_shelves(count: usize) -> Self {
+        let shelf = || Shelf {
+            // How many servers there may be is for the quotas to say. A ticket has no size, so a large rack costs nothing.
+            tickets: Pool::new(Semaphore::MAX_PERMITS),
+            idle: Mutex::default(),
+            line: Line::default(),
+        };
+        let shelves = std::iter::repeat_with(shelf).take(count).collect();
+        Self { shelves, began: Instant::now() }
+    }
+
+    /// The shelf of this thread.
+    fn here(&self) -> usize {
+        self.shelf_of(worker())
+    }
+
+    fn shelf_of(&self, worker: usize) -> usize {
+        worker.saturating_sub(1) % self.shelves.len()
+    }
+
+    fn clock(&self, at: Instant) -> u64 {
+        1 + crate::stats::micros(at.saturating_duration_since(self.began))
     }
 
     /// Takes an idle server if nobody waits for it.
     pub(super) fn try_take(&self, preference: Preference) -> Option<(TicketInHand, Held<S>)> {
-        self.line.try_get().ok().and_then(|ticket| self.redeem(ticket, preference))
+        let here = self.here();
+        let own = self.shelves[here].try_take(preference);
+        own.or_else(|| {
+            let others = self.shelves.iter().enumerate().filter(|(at, _)| *at != here);
+            others.into_iter().find_map(|(_, shelf)| shelf.try_take(preference))
+        })
+    }
+
+    /// Takes a place in line. What is idle after that is to be looked at once more before it is waited for.
+    pub(super) fn join(&self, arrival: u64, since: Instant) -> Place {
+        let shelf = self.here();
+        self.shelves[shelf].line.join(arrival, since, self.clock(since));
+        // Who puts a server down looks for places behind that: one of the two sees what the other has done.
+        fence(Ordering::SeqCst);
+        Place { shelf, arrival }
+    }
+
+    /// Leaves it.
+    pub(super) fn leave(&self, place: Place) {
+        self.shelves[place.shelf].line.leave(place.arrival, |since| self.clock(since));
+        // What was handed to one who did not live to take it is back on the shelf.
+        self.share(place.shelf);
+    }
+
+    /// Notes whom to wake in [`Rack::wake_all`].
+    pub(super) fn listen(&self, place: Place, waker: &std::task::Waker) {
+        self.shelves[place.shelf].line.listen(place.arrival, waker);
+    }
+
+    /// Wakes all who wait.
+    pub(super) fn wake_all(&self) {
+        self.shelves.iter().for_each(|shelf| shelf.line.wake_all());
+    }
+
+    /// How many wait, and since when the oldest does.
+    pub(super) fn waiting(&self) -> (usize, Option<Instant>) {
+        let lines = self.shelves.iter().map(|shelf| shelf.line.count());
+        lines.fold((0, None), |(count, oldest), (more, since)| {
+            (count + more, [oldest, since].into_iter().flatten().min())
+        })
+    }
+
+    /// Whether anybody waits.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.shelves.iter().any(|shelf| shelf.line.oldest() > 0)
     }
 
     /// Waits in line. Cancel safe: who leaves the line has taken nothing.
-    pub(super) async fn take(&self, preference: Preference) -> Option<(TicketInHand, Held<S>)> {
-        let ticket = self.line.get().await.ok()?;
-        self.redeem(ticket, preference)
+    pub(super) async fn take(&self, place: Place, preference: Preference) -> Option<(TicketInHand, Held<S>)> {
+        let shelf = &self.shelves[place.shelf];
+        let ticket = shelf.tickets.get().await.ok()?;
+        shelf.redeem(ticket, preference)
+    }
+
+    /// Puts a server in for the first time.
+    pub(super) fn add(&self, mut member: Held<S>) {
+        member.shelf = self.choose(self.shelf_of(member.home));
+        let shelf = member.shelf;
+        self.shelves[shelf].add(member);
+        self.share(shelf);
+    }
+
+    /// Puts a server back; the oldest waiter gets it.
+    pub(super) fn put_back(&self, ticket: TicketInHand, mut member: Held<S>) {
+        let from = std::mem::replace(&mut member.shelf, self.choose(self.shelf_of(member.home)));
+        let shelf = member.shelf;
+        if from == shelf {
+            self.shelves[shelf].idle().push_back(member);
+            drop(ticket);
+        } else {
+            // Never without a ticket anywhere: a rack that looks bare makes clients give up.
+            self.shelves[shelf].add(member);
+            discard(ticket);
+        }
+        self.share(shelf);
+    }
+
+    /// The shelf for a server that has its home on this one: another, if somebody waits there for too long.
+    fn choose(&self, home: usize) -> usize {
+        if self.shelves.len() == 1 {
+            return home;
+        }
+        let oldest = |shelf: &Shelf<S>| Some(shelf.line.oldest()).filter(|since| *since > 0);
+        let others = self.shelves.iter().enumerate().filter(|(at, _)| *at != home);
+        let other = others.filter_map(|(at, shelf)| Some((oldest(shelf)?, at))).min();
+        match (oldest(&self.shelves[home]), other) {
+            (_, None) => home,
+            (None, Some((_, at))) => at,
+            (Some(own), Some((since, at))) if since < own => {
+                let now = self.clock(Instant::now());
+                let own_wait = now.saturating_sub(own);
+                let grace = crate::stats::micros(GRACE) + own_wait / 2;
+                if own - since > grace { at } else { home }
+            }
+            _ => home,
+        }
+    }
+
+    /// What stands idle while somebody waits elsewhere goes there: who looked for idle servers and joined a line just
+    /// when this one was put down does not look again.
+    fn share(&self, from: usize) {
+        if self.shelves.len() == 1 {
+            return;
+        }
+        fence(Ordering::SeqCst);
+        loop {
+            let to = self.choose(from);
+            if to == from {
+                return;
+            }
+            let Some((ticket, mut member)) = self.shelves[from].try_take(Preference::Oldest) else { return };
+            member.shelf = to;
+            self.shelves[to].add(member);
+            discard(ticket);
+        }
+    }
+
+    /// Takes out idle servers that meet a condition, but none that a waiter is about to get.
+    pub(super) fn weed(&self, mut unwanted: impl FnMut(&Member<S>) -> bool) -> Vec<Held<S>> {
+        self.shelves.iter().flat_map(|shelf| shelf.weed(&mut unwanted)).collect()
+    }
+
+    /// Idle servers.
+    pub(super) fn idle_count(&self) -> usize {
+        self.shelves.iter().map(|shelf| shelf.idle().len()).sum()
+    }
+
+    /// Whether there is no server at all, neither idle nor in use; those that are being closed are none.
+    pub(super) fn is_bare(&self) -> bool {
+        self.shelves.iter().all(|shelf| shelf.tickets.status().size == 0)
+    }
+}
+
+impl<S> Shelf<S> {
+    fn try_take(&self, preference: Preference) -> Option<(TicketInHand, Held<S>)> {
+        self.tickets.try_get().ok().and_then(|ticket| self.redeem(ticket, preference))
     }
 
     fn redeem(&self, ticket: TicketInHand, preference: Preference) -> Option<(TicketInHand, Held<S>)> {
-        match choose(&mut self.idle(), preference) {
+        let member = match preference {
+            Preference::Oldest => self.idle().pop_front(),
+            Preference::Warmest => self.idle().pop_back(),
+        };
+        match member {
             Some(member) => Some((ticket, member)),
             None => {
                 // Cannot be while each idle server has its ticket; a ticket without one must not go back in line.
@@ -64,23 +249,15 @@ impl<S> Rack<S> {
         }
     }
 
-    /// Puts a server in for the first time.
-    pub(super) fn add(&self, member: Held<S>) {
+    fn add(&self, member: Held<S>) {
         self.idle().push_back(member);
-        if self.line.try_add(Ticket).is_err() {
+        if self.tickets.try_add(Ticket).is_err() {
             // Only a closed line refuses, and this one is never closed.
             self.idle().pop_back();
         }
     }
 
-    /// Puts a server back; the oldest waiter gets it.
-    pub(super) fn put_back(&self, ticket: TicketInHand, member: Held<S>) {
-        self.idle().push_back(member);
-        drop(ticket);
-    }
-
-    /// Takes out idle servers that meet a condition, but none that a waiter is about to get.
-    pub(super) fn weed(&self, mut unwanted: impl FnMut(&Member<S>) -> bool) -> Vec<Held<S>> {
+    fn weed(&self, unwanted: &mut impl FnMut(&Member<S>) -> bool) -> Vec<Held<S>> {
         let mut weeds = Vec::new();
         let mut idle = self.idle();
         let mut at = 0;
@@ -89,21 +266,11 @@ impl<S> Rack<S> {
                 at += 1;
                 continue;
             }
-            let Ok(ticket) = self.line.try_remove() else { break };
+            let Ok(ticket) = self.tickets.try_remove() else { break };
             let Ticket = ticket;
             weeds.extend(idle.remove(at));
         }
         weeds
-    }
-
-    /// Idle servers.
-    pub(super) fn idle_count(&self) -> usize {
-        self.idle().len()
-    }
-
-    /// Whether there is no server at all, neither idle nor in use; those that are being closed are none.
-    pub(super) fn is_bare(&self) -> bool {
-        self.line.status().size == 0
     }
 
     fn idle(&self) -> MutexGuard<'_, VecDeque<Held<S>>> {
@@ -112,20 +279,119 @@ impl<S> Rack<S> {
     }
 }
 
-fn choose<S>(idle: &mut VecDeque<Held<S>>, preference: Preference) -> Option<Held<S>> {
-    match preference {
-        Preference::Oldest => idle.pop_front(),
-        Preference::Warmest => {
-            let here = worker();
-            match idle.iter().rposition(|member| member.home == here) {
-                Some(at) => idle.remove(at),
-                None => idle.pop_back(),
-            }
-        }
-    }
-}
-
 /// Takes a ticket out of the line for good: its server is gone.
 pub(super) fn discard(ticket: TicketInHand) {
     let Ticket = Object::take(ticket);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::quota::{Quota, Quotas};
+    use super::*;
+    use crate::stats::{Peer, Roll, ServerRecord, become_worker};
+    use std::sync::Arc;
+    use std::task::{Context, Poll, Waker};
+
+    const NOW: Preference = Preference::Warmest;
+
+    fn member(home: usize) -> Held<u32> {
+        let quota = || Arc::new(Quota::new(None));
+        let quotas = Quotas { pool: quota(), database: quota(), user: quota() };
+        let record = ServerRecord::new(1, String::new(), String::new(), Peer::default(), 0);
+        let seat = quotas.take().unwrap();
+        let mut member = Member::new(0, Roll::default().enlist(1, record), None, 0, seat);
+        member.home = home;
+        Box::new(member)
+    }
+
+    fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+        std::pin::Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn rack() -> Rack<u32> {
+        Rack { began: Instant::now() - Duration::from_secs(100), ..Rack::with_shelves(2) }
+    }
+
+    fn ago(millis: u64) -> Instant {
+        Instant::now() - Duration::from_millis(millis)
+    }
+
+    /// On which shelf a server stands that is put back by nobody's leave.
+    fn idle(rack: &Rack<u32>) -> [usize; 2] {
+        [rack.shelves[0].idle().len(), rack.shelves[1].idle().len()]
+    }
+
+    #[test]
+    fn a_server_stands_where_it_is_polled_and_serves_whoever_comes() {
+        let rack = rack();
+        rack.add(member(2));
+        assert_eq!(idle(&rack), [0, 1]);
+        become_worker(1);
+        let (ticket, member) = rack.try_take(NOW).unwrap();
+        assert!(rack.try_take(NOW).is_none());
+        rack.put_back(ticket, member);
+        assert_eq!(idle(&rack), [0, 1]);
+        assert!(!rack.is_bare());
+    }
+
+    #[test]
+    fn a_server_goes_to_another_line_when_nobody_waits_in_its_own() {
+        let rack = rack();
+        become_worker(1);
+        let place = rack.join(1, Instant::now());
+        let mut turn = Box::pin(rack.take(place, NOW));
+        assert!(poll(&mut turn).is_pending());
+        rack.add(member(2));
+        assert_eq!(idle(&rack), [1, 0]);
+        let Poll::Ready(Some((ticket, member))) = poll(&mut turn) else { panic!("it is not served") };
+        drop(turn);
+        rack.leave(place);
+        rack.put_back(ticket, member);
+        assert_eq!((idle(&rack), rack.is_waited_for()), ([0, 1], false));
+    }
+
+    #[test]
+    fn a_line_is_overtaken_by_another_one_for_a_moment_only() {
+        // Who waits for the server: on its own shelf and on the other one, for so many milliseconds.
+        for (own, other, served) in
+            [(10, 11, 0), (10, 15, 0), (10, 30, 1), (0, 1, 0), (0, 50, 1), (40, 10, 0)]
+        {
+            let rack = rack();
+            become_worker(1);
+            rack.join(1, ago(own));
+            become_worker(2);
+            rack.join(2, ago(other));
+            rack.add(member(1));
+            let expected = if served == 0 { [1, 0] } else { [0, 1] };
+            assert_eq!(idle(&rack), expected, "{own} ms and {other} ms");
+        }
+    }
+
+    #[test]
+    fn what_was_handed_to_one_who_left_goes_to_the_other_line() {
+        let rack = rack();
+        become_worker(1);
+        let gone = rack.join(1, ago(10));
+        let mut turn = Box::pin(rack.take(gone, NOW));
+        assert!(poll(&mut turn).is_pending());
+        become_worker(2);
+        let stays = rack.join(2, ago(5));
+        let mut next = Box::pin(rack.take(stays, NOW));
+        assert!(poll(&mut next).is_pending());
+        rack.add(member(1));
+        drop(turn);
+        assert!(poll(&mut next).is_pending());
+        rack.leave(gone);
+        assert!(matches!(poll(&mut next), Poll::Ready(Some(_))));
+    }
+
+    #[test]
+    fn who_joins_while_a_server_is_put_down_finds_it() {
+        let rack = rack();
+        rack.add(member(2));
+        become_worker(1);
+        let place = rack.join(1, Instant::now());
+        assert!(rack.try_take(NOW).is_some());
+        rack.leave(place);
+    }
 }

@@ -142,7 +142,9 @@ fn contains(sql: &[u8], letter: u8, word: &[u8]) -> bool {
     let Some(at) = word.iter().position(|byte| *byte == letter) else { return false };
     memchr::memchr2_iter(letter, letter.to_ascii_uppercase(), sql).any(|found| {
         let start = found.checked_sub(at);
-        start.and_then(|start| sql.get(start..start + word.len())).is_some_and(|here| here.eq_ignore_ascii_case(word))
+        start
+            .and_then(|start| sql.get(start..start + word.len()))
+            .is_some_and(|here| here.eq_ignore_ascii_case(word))
     })
 }
 

@@ -162,7 +162,9 @@ impl Server {
                     (count, Delivery::from(self.rest))
                 }
                 // A row is the client's or pgweir's, and there are many.
-                Piece::Whole { tag: b'D', body } if self.later.is_empty() && self.state.pending.answers_client() => {
+                Piece::Whole { tag: b'D', body }
+                    if self.later.is_empty() && self.state.pending.answers_client() =>
+                {
                     self.input.pass(HEADER + body.len());
                     continue;
                 }

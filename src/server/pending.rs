@@ -698,9 +698,9 @@ impl Pending {
             (_, Request::Refused(report)) if code == Some(sqlstate::UNDEFINED_STATEMENT) => {
                 Delivery::Report(report.clone())
             }
-            (_, request) if code.is_some_and(names_statement) => {
-                request.client_name().map_or(Delivery::Client, |name| Delivery::ClientNamed(Box::new(name.clone())))
-            }
+            (_, request) if code.is_some_and(names_statement) => request
+                .client_name()
+                .map_or(Delivery::Client, |name| Delivery::ClientNamed(Box::new(name.clone()))),
             _ => Delivery::Client,
         };
         if request.ends_batch() {

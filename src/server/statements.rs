@@ -574,7 +574,8 @@ enum Reach {
 fn reach(tag: &[u8]) -> Reach {
     // Of most commands this is all that is asked.
     const PLAIN: [&[u8]; 3] = [b"INSERT", b"DELETE", b"COMMIT"];
-    if !matches!(tag.first(), Some(b'A' | b'C' | b'D' | b'I')) || PLAIN.iter().any(|plain| tag.starts_with(plain))
+    if !matches!(tag.first(), Some(b'A' | b'C' | b'D' | b'I'))
+        || PLAIN.iter().any(|plain| tag.starts_with(plain))
     {
         return Reach::Nowhere;
     }

@@ -12,7 +12,7 @@ use crate::config::{ClientTimeouts, PoolMode};
 use crate::net::{Dialogue, Pipe, Stream};
 use crate::pool::{Refusal, ServerCheckout, ServerPool};
 use crate::server::{Interner, Settings, Unclean};
-use crate::stats::{ClientState, ServerState, unix_micros};
+use crate::stats::{ClientState, ServerState, unix_micros_at};
 use crate::wire::{Report, sqlstate};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -191,18 +191,23 @@ impl Session {
     /// leaves the line at once.
     async fn wait_in_line(&mut self) -> Result<Option<ServerCheckout>, Departure> {
         self.client.record.enter(ClientState::Waiting, None);
-        self.client.record.requested_at(unix_micros());
+        let since = Instant::now();
+        self.client.record.requested_at(unix_micros_at(since.into_std()));
         self.client.wait_in_line();
         let pool = Arc::clone(&self.pool);
         let waited: Result<Option<Result<ServerCheckout, Refusal>>, Departure> = {
-            let mut checkout = std::pin::pin!(pool.checkout());
+            let deadline = pool.deadline(since);
+            let mut checkout = std::pin::pin!(pool.stand_in_line(since));
             poll_fn(|cx| {
                 self.heed_orders()?;
                 if self.client.take_order(Order::Cancel) {
                     return Poll::Ready(Ok(None)); // it was cancelled
                 }
                 while self.poll_read(cx)?.is_ready() {}
-                checkout.as_mut().poll(cx).map(|result| Ok(Some(result)))
+                if let Poll::Ready(result) = checkout.as_mut().poll(cx) {
+                    return Poll::Ready(Ok(Some(result)));
+                }
+                self.timer.poll(cx, deadline).map(|()| Ok(Some(Err(Refusal::TimedOut))))
             })
             .await
         };

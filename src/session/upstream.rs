@@ -58,8 +58,7 @@ impl Message<'_> {
 
     /// Whether it is a Query that may begin with DEALLOCATE, DISCARD or PREPARE, by its first letter.
     pub(super) fn may_be_about_statements(&self) -> bool {
-        self.tag == b'Q'
-            && matches!(self.body.trim_ascii_start().first(), Some(b'd' | b'D' | b'p' | b'P'))
+        self.tag == b'Q' && matches!(self.body.trim_ascii_start().first(), Some(b'd' | b'D' | b'p' | b'P'))
     }
 
     /// Whether it is a Bind whose portal has a name that leaves no room for the statement's.

@@ -12,4 +12,4 @@ pub use census::{
 };
 pub use clock::{micros, unix_micros, unix_micros_at};
 pub use traffic::{Counters, Gauge, GaugeGuard, Traffic, TrafficSnapshot};
-pub use worker::{become_worker, expect_workers, worker};
+pub use worker::{become_worker, expect_workers, worker, workers};

@@ -16,7 +16,8 @@ pub fn expect_workers(count: usize) {
 }
 
 /// As many as are expected.
-pub(super) fn workers() -> usize {
+#[must_use]
+pub fn workers() -> usize {
     WORKERS.load(Ordering::Relaxed)
 }
 
