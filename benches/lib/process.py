@@ -145,6 +145,7 @@ class SystemCalls:
 
     def __init__(self, daemon, folder):
         self.file = folder / "strace.txt"
+        self.file.write_text("")
         self.process = subprocess.Popen(
             ["strace", "-f", "-c", "-o", self.file, "-p", str(daemon.pid)], stderr=subprocess.PIPE, text=True
         )
