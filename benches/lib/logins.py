@@ -54,8 +54,8 @@ def kinds(plan):
     return [
         Kind("trust", "trust", plan.logins, lambda *_: "postgres"),
         Kind("SCRAM, verifier in auth_file", "scram-sha-256", plan.logins, lambda *_: "verified", PASSWORD),
-        # PgBouncer derives keys at each of these: milliseconds.
-        Kind("SCRAM, password in auth_file", "scram-sha-256", plan.logins // 10, lambda *_: "plain", PASSWORD),
+        # An old PgBouncer derives keys at each of these: milliseconds.
+        Kind("SCRAM, password in auth_file", "scram-sha-256", plan.logins // 4, lambda *_: "plain", PASSWORD),
         Kind(
             "SCRAM, password in auth_file, first login of a user", "scram-sha-256", STRANGERS,
             lambda turn, number: f"stranger{turn}_{number}", PASSWORD,

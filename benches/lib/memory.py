@@ -8,7 +8,7 @@ from .poolers import Task
 from .process import memory
 
 SERVERS = 20
-LARGE = 1_000_000
+LARGE = 100_000
 
 
 def measure(poolers, postgres, folder, plan):
@@ -38,7 +38,7 @@ def stages(daemon, count):
     every(clients, "SELECT 1")
     found["after a query"] = settled(daemon)
     every(clients, f"SELECT repeat('x', {LARGE})")
-    found["after a row of 1 MB"] = settled(daemon)
+    found["after a row of 100 kB"] = settled(daemon)
     for client in clients:
         client.close()
     found["1 s after all left"] = settled(daemon)

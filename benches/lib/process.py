@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 
-from .base import PATIENCE, environment, fail
+from .base import PATIENCE, environment, fail, say
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -145,18 +145,22 @@ class SystemCalls:
 
     def __init__(self, daemon, folder):
         self.file = folder / "strace.txt"
+        self.file.write_text("")
         self.process = subprocess.Popen(
             ["strace", "-f", "-c", "-o", self.file, "-p", str(daemon.pid)], stderr=subprocess.PIPE, text=True
         )
         while "attached" not in (line := self.process.stderr.readline()):
             if not line:
-                fail("strace does not attach")
+                say("no system calls are counted: strace may not look at a process that it has not started")
+                break
 
     def close(self):
-        """By name: how often, and how often with an error."""
+        """By name: how often, and how often with an error. Nothing where strace is not allowed to."""
+        counts = {}
+        if self.process.poll() is not None:
+            return counts
         self.process.send_signal(signal.SIGINT)
         self.process.communicate(timeout=PATIENCE)
-        counts = {}
         for line in self.file.read_text().splitlines():
             fields = line.split()
             if len(fields) in (5, 6) and fields[3].isdigit() and fields[-1] != "total":
