@@ -1,5 +1,6 @@
 //! Listening sockets.
 
+use super::stream::UNKNOWN;
 use super::{Ends, Stream};
 use std::io;
 use std::net::SocketAddr;
@@ -127,7 +128,8 @@ impl Acceptor {
         match self {
             Self::Tcp(listener, local) => {
                 let (stream, peer) = listener.accept().await?;
-                let ends = Ends { peer: Some(peer), local: local.or_else(|| stream.local_addr().ok()) };
+                let local = local.or_else(|| stream.local_addr().ok()).unwrap_or(UNKNOWN);
+                let ends = Ends { peer: Some(peer), local: Some(local) };
                 Ok((Stream::Tcp(stream), ends))
             }
             Self::Unix(listener) => Ok((Stream::Unix(listener.accept().await?.0), Ends::default())),

@@ -27,7 +27,7 @@ impl std::fmt::Display for Address {
 }
 
 /// Stands for the address of a connection that is gone already.
-const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+pub(super) const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A connected socket.
 #[derive(Debug)]

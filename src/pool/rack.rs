@@ -87,7 +87,8 @@ impl<S> Rack<S> {
     }
 
     fn shelf_of(&self, worker: usize) -> usize {
-        worker.saturating_sub(1) % self.shelves.len()
+        // Threads that are no workers, of which few ask for a server, have the first one.
+        Some(worker.saturating_sub(1)).filter(|at| *at < self.shelves.len()).unwrap_or(0)
     }
 
     fn clock(&self, at: Instant) -> u64 {

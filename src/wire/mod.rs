@@ -75,7 +75,7 @@ const NAME: usize = 16;
 #[must_use]
 pub fn split_cstr(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     // Most are names: to find the end of such a one by itself takes less than to begin to search.
-    let near = bytes.iter().take(NAME).position(|&byte| byte == 0);
+    let near = bytes[..bytes.len().min(NAME)].iter().position(|&byte| byte == 0);
     let end = match near {
         Some(end) => end,
         None => NAME + memchr::memchr(0, bytes.get(NAME..)?)?,
