@@ -80,6 +80,13 @@ pub(super) struct OwnStatements {
     pub(super) names: Names,
 }
 
+impl OwnStatements {
+    /// Whether there is nothing to remember.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self.unnamed, Unnamed::Absent) && self.names.is_empty()
+    }
+}
+
 impl Link {
     /// What the text of a statement would be parsed under now.
     pub(super) fn context(&self) -> u64 {

@@ -61,7 +61,7 @@ struct Applicant {
 
 impl Front {
     pub(super) fn new(stream: Stream) -> Self {
-        let peer = Peer { remote: stream.peer(), local: stream.local() };
+        let peer = Peer::new(stream.peer(), stream.local());
         Self { dialogue: Dialogue::new(stream), peer }
     }
 
