@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Of those measured it gives back most of what a storm of clients has needed (docs/architecture.md).
+/// Of the allocators measured it gives back most of what a storm of clients has needed (docs/architecture.md).
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
