@@ -1,6 +1,7 @@
 //! The `pgweir` program: arguments, then [`pgweir::app::run`].
 
 use clap::{Args, Parser, Subcommand};
+use mimalloc::MiMalloc;
 use pgweir::app::{self, Verbosity};
 use pgweir::config::{Config, check_report, convert, process_environment};
 use pgweir::demo::{self, After, Show};
@@ -8,6 +9,10 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+
+/// Of the allocators measured it gives back most of what a storm of clients has needed (docs/architecture.md).
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A PostgreSQL connection pooler with transaction-level multiplexing.
 #[derive(Debug, Parser)]

@@ -181,6 +181,75 @@ async fn a_text_that_is_larger_than_all_of_it() {
     stage.has_not_grown();
 }
 
+/// Clients of a crowd.
+const CROWD: usize = 2_000;
+
+/// What an idle client may cost. It is 1.6 kB in a release build, and 1.9 kB in PgBouncer.
+const EACH: u64 = 2_500;
+
+/// So many clients that have each run a query; they come a hundred at a time.
+async fn crowd(pooler: &Pgweir, count: usize) -> Vec<TcpStream> {
+    let startup = [("user", "weir_trust"), ("database", "weir"), ("application_name", "crowd")];
+    let first = [frontend::startup(frontend::VERSION_3_0, &startup), frontend::query("SELECT 1")];
+    let mut crowd: Vec<TcpStream> = Vec::new();
+    while crowd.len() < count {
+        let so_far = crowd.len();
+        for _ in so_far..count.min(so_far + 100) {
+            let mut socket = TcpStream::connect(("127.0.0.1", pooler.port())).await.unwrap();
+            socket.write_all(&first.concat()).await.unwrap();
+            crowd.push(socket);
+        }
+        for socket in &mut crowd[so_far..] {
+            let mut heard = Vec::new();
+            // The login and the query each end with one.
+            while heard.windows(6).filter(|window| *window == b"Z\0\0\0\x05I").count() < 2 {
+                let count = common::patiently("answer", socket.read_buf(&mut heard)).await.unwrap();
+                assert!(count > 0, "the connection was closed");
+            }
+        }
+    }
+    crowd
+}
+
+/// Waits until the pooler has come down to so many bytes, or for ten seconds; what it has then.
+async fn settled(pooler: &Pgweir, bytes: u64) -> u64 {
+    for _ in 0..100 {
+        if pooler.rss() <= bytes {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    pooler.rss()
+}
+
+/// Would break with: a session task that has room for the login, a copy for each client of what all have in common, a
+/// block that an idle session holds, a map or a stock that stays as large as it was.
+#[tokio::test]
+async fn a_crowd_that_is_idle_and_one_that_has_left() {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap();
+    let pooler = Pgweir::builder(Postgres::shared())
+        .pool_size(5)
+        .setting("auth_type", "trust")
+        .setting("max_client_conn", "5000")
+        .start();
+    drop(crowd(&pooler, 200).await);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let at_rest = pooler.rss();
+    let count = u64::try_from(CROWD).unwrap();
+    for _ in 0..2 {
+        let crowd = crowd(&pooler, CROWD).await;
+        let limit = at_rest + count * EACH;
+        let with_crowd = settled(&pooler, limit).await;
+        let each = with_crowd.saturating_sub(at_rest) / count;
+        drop(crowd);
+        let limit = at_rest + count * EACH / 2;
+        let kept = settled(&pooler, limit).await.saturating_sub(at_rest);
+        println!("{at_rest} bytes at rest, {each} more for each client, {kept} when they had left");
+        assert!(each <= EACH, "{each} bytes each");
+        assert!(kept <= count * EACH / 2, "{kept} bytes kept");
+    }
+}
+
 /// Statements of a test with more distinct ones than anybody needs. A scale of 34 makes it a million.
 fn many() -> u64 {
     30_000 * scale()

@@ -140,6 +140,6 @@ impl Pooled for Server {
 
     fn identity(&self) -> (Peer, u32) {
         let (remote, local) = self.ends();
-        (Peer { remote, local }, self.cancel_handle().process())
+        (Peer::new(remote, local), self.cancel_handle().process())
     }
 }

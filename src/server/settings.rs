@@ -29,7 +29,8 @@ pub struct Settings(Option<Arc<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
-    map: BTreeMap<String, String>,
+    /// In the order of the names. A tree would take ten times as much for one, and many clients have one of their own.
+    pairs: Box<[(Box<str>, Box<str>)]>,
     context: u64,
 }
 
@@ -37,7 +38,7 @@ impl PartialEq for Settings {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (None, None) => true,
-            (Some(one), Some(two)) => Arc::ptr_eq(one, two) || one.map == two.map,
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two) || one.pairs == two.pairs,
             _ => false,
         }
     }
@@ -47,7 +48,7 @@ impl Eq for Settings {}
 
 impl std::hash::Hash for Settings {
     fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.map().hash(state);
+        self.pairs().hash(state);
     }
 }
 
@@ -73,7 +74,8 @@ impl Settings {
         }
         let mut steering = map.iter().filter(|(name, _)| !is_indifferent(name)).peekable();
         let context = if steering.peek().is_some() { hash(steering.collect::<Vec<_>>()) } else { 0 };
-        Self(Some(Arc::new(Inner { map, context })))
+        let pairs = map.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self(Some(Arc::new(Inner { pairs, context })))
     }
 
     /// Whether these are the others; from then on they are so without being compared.
@@ -81,7 +83,7 @@ impl Settings {
         if let (Some(one), Some(two)) = (&self.0, &other.0)
             && !Arc::ptr_eq(one, two)
         {
-            if one.map != two.map {
+            if one.pairs != two.pairs {
                 return false;
             }
             // Always the one that lies lower in memory: so all that meet come to share the same.
@@ -95,8 +97,8 @@ impl Settings {
         self.0.is_some() == other.0.is_some()
     }
 
-    fn map(&self) -> Option<&BTreeMap<String, String>> {
-        self.0.as_deref().map(|inner| &inner.map)
+    fn pairs(&self) -> &[(Box<str>, Box<str>)] {
+        self.0.as_deref().map_or(&[], |inner| &inner.pairs)
     }
 
     /// What they make of the meaning of texts, in short; zero where they change nothing.
@@ -107,13 +109,15 @@ impl Settings {
 
     /// Names and values, in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.map().into_iter().flatten().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.pairs().iter().map(|(name, value)| (&**name, &**value))
     }
 
     /// The value of one of them.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.map()?.get(name).map(String::as_str)
+        let pairs = self.pairs();
+        let found = pairs.binary_search_by(|(known, _)| (**known).cmp(name)).ok()?;
+        Some(&*pairs[found].1)
     }
 
     /// How many clones there are, this one included. Those without any setting are not counted.
@@ -137,7 +141,8 @@ impl Settings {
         if !FOLLOWED.contains(&name) || known == Some(value) || (known.is_none() && is_fresh) {
             return self.clone();
         }
-        let mut map = self.map().cloned().unwrap_or_default();
+        let mut map: BTreeMap<_, _> =
+            self.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         if is_fresh {
             map.remove(name);
         } else {

@@ -80,6 +80,13 @@ pub(super) struct OwnStatements {
     pub(super) names: Names,
 }
 
+impl OwnStatements {
+    /// Whether there is nothing to remember.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self.unnamed, Unnamed::Absent) && self.names.is_empty()
+    }
+}
+
 impl Link {
     /// Room to write messages in; give it back with [`Link::keep_scratch`].
     pub(super) fn scratch(&mut self) -> BytesMut {

@@ -66,7 +66,7 @@ struct Applicant {
 
 impl Front {
     pub(super) fn new(stream: Stream, ends: Ends) -> Self {
-        let peer = Peer { remote: ends.peer, local: ends.local };
+        let peer = Peer::new(ends.peer, ends.local);
         Self { dialogue: Dialogue::new(stream), peer, out: BytesMut::new() }
     }
 

@@ -12,7 +12,7 @@ use crate::config::{ClientTimeouts, PoolMode};
 use crate::net::{Dialogue, Pipe, Stream};
 use crate::pool::{Refusal, ServerCheckout, ServerPool};
 use crate::server::{Interner, Settings, Unclean};
-use crate::stats::{ClientState, ServerState, unix_micros_at};
+use crate::stats::{ClientState, ServerState, unix_micros, unix_micros_at};
 use crate::wire::{Report, sqlstate};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -35,8 +35,8 @@ pub(super) struct Session {
     intake: Intake,
     /// Its settings, as reported.
     wanted: Settings,
-    /// Its prepared statements.
-    statements: OwnStatements,
+    /// Its prepared statements; in a box, since many clients never have one.
+    statements: Option<Box<OwnStatements>>,
     /// What its statements are shared by.
     pub(super) interner: Arc<Interner>,
     pub(super) pool: Arc<ServerPool>,
@@ -47,7 +47,6 @@ pub(super) struct Session {
     pub(super) limit: u32,
     log_disconnect: bool,
     log_errors: bool,
-    began: Instant,
 }
 
 /// Lives a session to its end.
@@ -78,7 +77,7 @@ impl Session {
             down: Pipe::default(),
             intake: Intake::default(),
             wanted: settings,
-            statements: OwnStatements::default(),
+            statements: None,
             interner: Arc::clone(&service.interner),
             timeouts: service.shared.timeouts(timeouts),
             timer: Timer::default(),
@@ -87,7 +86,6 @@ impl Session {
             log_errors: config.log.pooler_errors,
             pool,
             client: registration,
-            began: Instant::now(),
         }
     }
 
@@ -235,7 +233,7 @@ impl Session {
         });
         let id = server.record().id;
         self.client.record.enter(ClientState::Active, Some(id));
-        let statements = std::mem::take(&mut self.statements);
+        let statements = self.statements.as_deref_mut().map(std::mem::take).unwrap_or_default();
         let mut link = Link::join(server, &self.client, &mut self.wanted, statements, terms, &mut self.up)
             .map_err(|error| departure::violation(error.to_string()))?;
         if self.down.has_output() {
@@ -248,11 +246,14 @@ impl Session {
     fn part(&mut self, link: Link) {
         let (mut server, quiet) = (link.server, link.quiet);
         let state = &mut server.state;
-        self.statements = OwnStatements {
+        let statements = OwnStatements {
             unnamed: state.statements.take_unnamed(),
             names: std::mem::take(&mut state.statements.names),
         };
-        self.client.record.note_statements(self.statements.names.len());
+        self.client.record.note_statements(statements.names.len());
+        if self.statements.is_some() || !statements.is_empty() {
+            **self.statements.get_or_insert_default() = statements;
+        }
         let held = state.statements.count();
         if !state.applied.settle_with(&mut self.wanted) {
             self.wanted = state.applied.clone();
@@ -317,7 +318,7 @@ impl Session {
                 database = record.who.database,
                 address = record.peer.address(),
                 port = record.peer.port(),
-                age = ?self.began.elapsed(),
+                age = ?Duration::from_micros(unix_micros().saturating_sub(record.connected)),
                 "closing because: {}",
                 departure.reason()
             );

@@ -74,8 +74,10 @@ pub(super) async fn greeting(pool: &Arc<ServerPool>) -> Result<Arc<Parameters>, 
     if let Some(parameters) = pool.greeting() {
         return Ok(parameters);
     }
-    let server =
-        pool.checkout().await.map_err(|refusal| departure::refused(&refusal, &link::describe(pool)))?;
+    // Boxed, as only the first client has to wait for it.
+    let server = Box::pin(pool.checkout())
+        .await
+        .map_err(|refusal| departure::refused(&refusal, &link::describe(pool)))?;
     let parameters = Arc::clone(&server.state.baseline);
     link::give_back(server);
     Ok(parameters)
@@ -97,7 +99,8 @@ pub(super) async fn adopt(
         settings = match adopted.get(&key) {
             Some(settings) => settings,
             None => {
-                let settings = ask(pool, key.1.iter().cloned().collect()).await?;
+                // Boxed, as it is rare, and all who log in at once would carry the room for it.
+                let settings = Box::pin(ask(pool, key.1.iter().cloned().collect())).await?;
                 adopted.put(key, settings.clone());
                 settings
             }

@@ -4,7 +4,7 @@ use super::unix_micros;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -111,40 +111,58 @@ pub fn shrink<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
 /// The two ends of a connection; `None` is a Unix socket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// The other side.
-    pub remote: Option<SocketAddr>,
-    /// This side.
-    pub local: Option<SocketAddr>,
+    remote: End,
+    local: End,
+}
+
+/// One end. It is half as large as a [`SocketAddr`], which has room for what IPv6 knows beside address and port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct End {
+    host: Option<IpAddr>,
+    port: u16,
 }
 
 impl Peer {
+    /// A connection between the other side and this one.
+    #[must_use]
+    pub fn new(remote: Option<SocketAddr>, local: Option<SocketAddr>) -> Self {
+        Self { remote: End::new(remote), local: End::new(local) }
+    }
+
     /// Address of the other side, as it is shown.
     #[must_use]
     pub fn address(&self) -> String {
-        address(self.remote)
+        self.remote.address()
     }
 
     /// Port of the other side; a Unix socket has 0.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.remote.map_or(0, |remote| remote.port())
+        self.remote.port
     }
 
     /// Address of this side, as it is shown.
     #[must_use]
     pub fn local_address(&self) -> String {
-        address(self.local)
+        self.local.address()
     }
 
     /// Port of this side; a Unix socket has 0.
     #[must_use]
     pub fn local_port(&self) -> u16 {
-        self.local.map_or(0, |local| local.port())
+        self.local.port
     }
 }
 
-fn address(of: Option<SocketAddr>) -> String {
-    of.map_or_else(|| "unix".to_owned(), |of| of.ip().to_canonical().to_string())
+impl End {
+    fn new(address: Option<SocketAddr>) -> Self {
+        let host = address.map(|address| address.ip().to_canonical());
+        Self { host, port: address.map_or(0, |address| address.port()) }
+    }
+
+    fn address(self) -> String {
+        self.host.map_or_else(|| "unix".to_owned(), |host| host.to_string())
+    }
 }
 
 /// What a connection of a kind may be doing.

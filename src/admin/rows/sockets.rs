@@ -125,10 +125,7 @@ mod tests {
     }
 
     fn peer() -> Peer {
-        Peer {
-            remote: Some("10.0.0.9:40000".parse().unwrap()),
-            local: Some("10.0.0.1:6432".parse().unwrap()),
-        }
+        Peer::new("10.0.0.9:40000".parse().ok(), "10.0.0.1:6432".parse().ok())
     }
 
     #[test]
