@@ -7,7 +7,7 @@ use super::{Connector, Pool, Pooled};
 use crate::server::DialError;
 use crate::stats::{GaugeGuard, ServerRecord, ServerState};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
@@ -39,6 +39,15 @@ pub(super) async fn keep<C: Connector>(pool: Weak<Pool<C>>) {
     }
 }
 
+/// When idle servers are looked at next: for all pools at the same moments, so that a thousand of them wake the process
+/// once in a [`ROUND`] and not a thousand times.
+fn next_round(now: Instant) -> Instant {
+    static FIRST: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
+    let within = now.into_std().saturating_duration_since(*FIRST).as_micros() % ROUND.as_micros();
+    let left = ROUND - Duration::from_micros(u64::try_from(within).unwrap_or_default());
+    now + if left < ROUND / 2 { left + ROUND } else { left }
+}
+
 impl<C: Connector> Pool<C> {
     /// One round; tells when the next is due at the latest.
     fn tend(self: &Arc<Self>) -> Option<Instant> {
@@ -48,7 +57,7 @@ impl<C: Connector> Pool<C> {
         let retry = self.dial_as_needed(now);
         // An empty pool that nobody uses costs nothing, not even a timer.
         let is_in_use = !self.servers.is_empty() || self.clients.get() > 0 || self.minimum() > 0;
-        let idle_round = is_in_use.then(|| now + ROUND);
+        let idle_round = is_in_use.then(|| next_round(now));
         [retry, idle_round].into_iter().flatten().min()
     }
 
