@@ -44,8 +44,7 @@ pub(super) async fn keep<C: Connector>(pool: Weak<Pool<C>>) {
 fn next_round(now: Instant) -> Instant {
     static FIRST: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
     let within = now.into_std().saturating_duration_since(*FIRST).as_micros() % ROUND.as_micros();
-    let left = ROUND - Duration::from_micros(u64::try_from(within).unwrap_or_default());
-    now + if left < ROUND / 2 { left + ROUND } else { left }
+    now + (ROUND - Duration::from_micros(u64::try_from(within).unwrap_or_default()))
 }
 
 impl<C: Connector> Pool<C> {
