@@ -200,6 +200,59 @@ mod tests {
         assert_eq!((pipe.fresh(), pipe.has_output()), (&b"j"[..], false));
     }
 
+    /// What may be done with a pipe, each with a size.
+    fn steps() -> impl proptest::strategy::Strategy<Value = Vec<(u8, usize)>> {
+        let sizes = proptest::prop_oneof![0..90_usize, 0..3_000_usize, 10_000..90_000_usize];
+        proptest::collection::vec((0..6_u8, sizes), 0..200)
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(64))]
+        #[test]
+        fn whatever_is_done_no_byte_changes_places(steps in steps()) {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let (mut pipe, mut read) = (Pipe::default(), 0_usize);
+            let (mut expected, mut written) = (Vec::<u8>::new(), Vec::<u8>::new());
+            let mut fresh = std::collections::VecDeque::<u8>::new();
+            for (step, size) in steps {
+                let fewer = size.min(fresh.len());
+                match step {
+                    0 | 1 if pipe.has_room() && size > 0 => {
+                        let bytes: Vec<u8> = (read..read + size).filter_map(|at| u8::try_from(at % 251).ok()).collect();
+                        let Poll::Ready(Ok(count)) = pipe.poll_fill(&mut cx, &mut &bytes[..]) else { panic!() };
+                        assert!(count > 0, "that would look like the end of the stream");
+                        fresh.extend(&bytes[..count]);
+                        read += count;
+                    }
+                    2 => {
+                        pipe.pass(size);
+                        expected.extend(fresh.drain(..fewer));
+                    }
+                    3 => {
+                        pipe.replace(size / 7, &[b'!'; 90][..size % 90]);
+                        fresh.drain(..fewer.min(size / 7));
+                        expected.extend(&[b'!'; 90][..size % 90]);
+                    }
+                    4 => {
+                        pipe.insert(|out| out.extend_from_slice(b"insert"));
+                        expected.extend(b"insert");
+                    }
+                    _ => {
+                        let mut room = vec![0; size];
+                        let mut sink = io::Cursor::new(&mut room[..]);
+                        let _not_all = pipe.poll_drain(&mut cx, &mut sink);
+                        let count = usize::try_from(sink.position()).unwrap();
+                        written.extend_from_slice(&room[..count]);
+                    }
+                }
+                assert_eq!(pipe.fresh(), fresh.make_contiguous());
+                assert!(pipe.has_room() || pipe.has_output() || pipe.is_stuffed(), "nothing would go on");
+            }
+            assert!(matches!(pipe.poll_drain(&mut cx, &mut written), Poll::Ready(Ok(()))));
+            assert_eq!(written, expected);
+        }
+    }
+
     #[test]
     fn what_is_replaced_comes_out_in_its_place_whether_there_is_room_for_it_or_not() {
         let mut cx = Context::from_waker(std::task::Waker::noop());

@@ -1,7 +1,7 @@
 //! A server in use.
 
 use super::member::{Held, Member};
-use super::rack::{TicketInHand, discard};
+use super::rack::TicketInHand;
 use super::{Connector, Pool, Pooled};
 use crate::stats::ServerRecord;
 use std::ops::{Deref, DerefMut};
@@ -76,7 +76,7 @@ impl<C: Connector> DerefMut for Checkout<C> {
 impl<C: Connector> Drop for Checkout<C> {
     fn drop(&mut self) {
         if let Some((ticket, member)) = self.out.take() {
-            discard(ticket);
+            self.pool.rack.discard(ticket);
             self.pool.close(*member);
         }
     }

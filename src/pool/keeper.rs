@@ -42,8 +42,8 @@ pub(super) async fn keep<C: Connector>(pool: Weak<Pool<C>>) {
 /// When idle servers are looked at next: for all pools at the same moments, so that a thousand of them wake the process
 /// once in a [`ROUND`] and not a thousand times.
 fn next_round(now: Instant) -> Instant {
-    static FIRST: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
-    let within = now.into_std().saturating_duration_since(*FIRST).as_micros() % ROUND.as_micros();
+    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let within = now.saturating_duration_since(*FIRST).as_micros() % ROUND.as_micros();
     now + (ROUND - Duration::from_micros(u64::try_from(within).unwrap_or_default()))
 }
 
@@ -52,6 +52,7 @@ impl<C: Connector> Pool<C> {
     fn tend(self: &Arc<Self>) -> Option<Instant> {
         let now = Instant::now();
         self.retire(now);
+        self.rack.balance();
         self.send_away(now);
         let retry = self.dial_as_needed(now);
         // An empty pool that nobody uses costs nothing, not even a timer.

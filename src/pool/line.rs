@@ -20,6 +20,7 @@ struct Places {
     /// In the order of arrival; of one that was left in the middle only the place is there.
     queue: VecDeque<Place>,
     left: usize,
+    arrivals: u64,
 }
 
 #[derive(Debug)]
@@ -36,13 +37,16 @@ enum Taken {
 }
 
 impl Line {
-    /// Takes the last place. `arrival` grows from one to the next.
-    pub(super) fn join(&self, arrival: u64, since: Instant, clock: u64) {
+    /// Takes the last place; its number.
+    pub(super) fn join(&self, since: Instant, clock: u64) -> u64 {
         let mut places = self.places();
         if places.queue.is_empty() {
             self.oldest.store(clock, Ordering::SeqCst);
         }
+        let arrival = places.arrivals;
+        places.arrivals += 1;
         places.queue.push_back(Place { arrival, since, taken: Taken::By(None) });
+        arrival
     }
 
     /// Notes whom to wake when nobody is to wait any longer.
@@ -135,27 +139,25 @@ mod tests {
     #[test]
     fn the_oldest_is_the_first_who_is_still_there() {
         let (line, now) = (Line::default(), Instant::now());
-        let clock = |at: Instant| u64::try_from(at.duration_since(now).as_secs()).unwrap() + 1;
+        let clock = |at: Instant| at.duration_since(now).as_secs() + 1;
         let at = |seconds| now + std::time::Duration::from_secs(seconds);
         assert_eq!(line.oldest(), 0);
-        for (arrival, seconds) in [(3, 10), (5, 20), (6, 30)] {
-            line.join(arrival, at(seconds), clock(at(seconds)));
-        }
+        let [first, second, third] = [10, 20, 30].map(|seconds| line.join(at(seconds), clock(at(seconds))));
         assert_eq!((line.oldest(), line.count()), (11, (3, Some(at(10)))));
-        line.leave(5, clock);
+        line.leave(second, clock);
         assert_eq!((line.oldest(), line.count()), (11, (2, Some(at(10)))));
-        line.leave(3, clock);
+        line.leave(first, clock);
         assert_eq!((line.oldest(), line.count()), (31, (1, Some(at(30)))));
-        line.leave(6, clock);
+        line.leave(third, clock);
         assert_eq!((line.oldest(), line.count()), (0, (0, None)));
     }
 
     #[test]
     fn those_who_leave_in_the_middle_take_no_room() {
         let (line, now) = (Line::default(), Instant::now());
-        line.join(0, now, 1);
-        for arrival in 1..10_000 {
-            line.join(arrival, now, 1);
+        line.join(now, 1);
+        for _ in 1..10_000 {
+            let arrival = line.join(now, 1);
             line.leave(arrival, |_| 1);
         }
         assert_eq!(line.count().0, 1);

@@ -103,7 +103,6 @@ pub struct Pool<C: Connector> {
     rack: Rack<C::Server>,
     servers: Roll<ServerRecord>,
     dialling: Gauge,
-    arrivals: AtomicU64,
     health: Mutex<Health>,
     /// The last login that was refused for good, and how many were: waiters leave when there is another.
     refused: ArcSwapOption<DialError>,
@@ -150,7 +149,6 @@ impl<C: Connector> Pool<C> {
             rack: Rack::new(),
             servers: Roll::default(),
             dialling: Gauge::default(),
-            arrivals: AtomicU64::new(0),
             health: Mutex::default(),
             refused: ArcSwapOption::empty(),
             refusals: AtomicU64::new(0),
@@ -379,11 +377,8 @@ impl<C: Connector> Pool<C> {
 
     /// Closes the server that has been idle for longest, to make room for another pool.
     pub fn evict_one(&self) -> bool {
-        let mut found = false;
-        let weeds = self.rack.weed(|_| !std::mem::replace(&mut found, true));
-        let evicted = !weeds.is_empty();
-        weeds.into_iter().for_each(|member| self.close(*member));
-        evicted
+        let evicted = self.rack.weed_oldest();
+        evicted.map(|member| self.close(*member)).is_some()
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {
@@ -409,7 +404,7 @@ struct Waiter<'a, C: Connector> {
 impl<'a, C: Connector> Waiter<'a, C> {
     fn join(pool: &'a Pool<C>, since: Instant) -> Self {
         let wants = pool.quotas.want();
-        let place = pool.rack.join(pool.arrivals.fetch_add(1, Ordering::Relaxed), since);
+        let place = pool.rack.join(since);
         Self { pool, place, since, _wants: wants }
     }
 }

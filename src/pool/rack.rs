@@ -13,7 +13,7 @@ use super::member::{Held, Member};
 use crate::stats::{worker, workers};
 use deadpool::unmanaged::{Object, Pool};
 use std::collections::VecDeque;
-use std::sync::atomic::{Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -33,6 +33,8 @@ const GRACE: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(super) struct Rack<S> {
     shelves: Box<[Shelf<S>]>,
+    /// Servers, idle and in use. Summed up over the shelves, one that changes from one to another might be missed.
+    live: AtomicUsize,
     /// When the clock began that lines are compared by.
     began: Instant,
 }
@@ -78,7 +80,7 @@ impl<S> Rack<S> {
             line: Line::default(),
         };
         let shelves = std::iter::repeat_with(shelf).take(count).collect();
-        Self { shelves, began: Instant::now() }
+        Self { shelves, live: AtomicUsize::new(0), began: Instant::now() }
     }
 
     /// The shelf of this thread.
@@ -97,18 +99,28 @@ impl<S> Rack<S> {
 
     /// Takes an idle server if nobody waits for it.
     pub(super) fn try_take(&self, preference: Preference) -> Option<(TicketInHand, Held<S>)> {
-        let here = self.here();
-        let own = self.shelves[here].try_take(preference);
-        own.or_else(|| {
-            let others = self.shelves.iter().enumerate().filter(|(at, _)| *at != here);
+        let first = match preference {
+            Preference::Warmest => self.here(),
+            Preference::Oldest => self.longest_idle(),
+        };
+        let taken = self.shelves[first].try_take(preference);
+        taken.or_else(|| {
+            let others = self.shelves.iter().enumerate().filter(|(at, _)| *at != first);
             others.into_iter().find_map(|(_, shelf)| shelf.try_take(preference))
         })
     }
 
+    /// The shelf of the server that has been idle for longest.
+    fn longest_idle(&self) -> usize {
+        let oldest = |shelf: &Shelf<S>| shelf.idle().front().map(|member| member.idle_since);
+        let shelves = self.shelves.iter().enumerate();
+        shelves.filter_map(|(at, shelf)| Some((oldest(shelf)?, at))).min().map_or(0, |(_, at)| at)
+    }
+
     /// Takes a place in line. What is idle after that is to be looked at once more before it is waited for.
-    pub(super) fn join(&self, arrival: u64, since: Instant) -> Place {
+    pub(super) fn join(&self, since: Instant) -> Place {
         let shelf = self.here();
-        self.shelves[shelf].line.join(arrival, since, self.clock(since));
+        let arrival = self.shelves[shelf].line.join(since, self.clock(since));
         // Who puts a server down looks for places behind that: one of the two sees what the other has done.
         fence(Ordering::SeqCst);
         Place { shelf, arrival }
@@ -153,6 +165,7 @@ impl<S> Rack<S> {
 
     /// Puts a server in for the first time.
     pub(super) fn add(&self, mut member: Held<S>) {
+        self.live.fetch_add(1, Ordering::SeqCst);
         member.shelf = self.choose(self.shelf_of(member.home));
         let shelf = member.shelf;
         self.shelves[shelf].add(member);
@@ -167,11 +180,22 @@ impl<S> Rack<S> {
             self.shelves[shelf].idle().push_back(member);
             drop(ticket);
         } else {
-            // Never without a ticket anywhere: a rack that looks bare makes clients give up.
-            self.shelves[shelf].add(member);
-            discard(ticket);
+            self.carry(ticket, member, shelf);
         }
         self.share(shelf);
+    }
+
+    /// Puts a server, with a ticket of another shelf, on this one.
+    fn carry(&self, ticket: TicketInHand, mut member: Held<S>, to: usize) {
+        member.shelf = to;
+        self.shelves[to].add(member);
+        take_away(ticket);
+    }
+
+    /// Takes a ticket out of the line for good: its server is gone.
+    pub(super) fn discard(&self, ticket: TicketInHand) {
+        take_away(ticket);
+        self.live.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// The shelf for a server that has its home on this one: another, if somebody waits there for too long.
@@ -196,27 +220,45 @@ impl<S> Rack<S> {
     }
 
     /// What stands idle while somebody waits elsewhere goes there: who looked for idle servers and joined a line just
-    /// when this one was put down does not look again.
-    fn share(&self, from: usize) {
+    /// when this one was put down does not look again. Nor does who joined while it was carried, so where it was put it
+    /// is looked at once more.
+    fn share(&self, mut from: usize) {
         if self.shelves.len() == 1 {
             return;
         }
-        fence(Ordering::SeqCst);
         loop {
+            fence(Ordering::SeqCst);
             let to = self.choose(from);
             if to == from {
                 return;
             }
-            let Some((ticket, mut member)) = self.shelves[from].try_take(Preference::Oldest) else { return };
-            member.shelf = to;
-            self.shelves[to].add(member);
-            discard(ticket);
+            let Some((ticket, member)) = self.shelves[from].try_take(Preference::Oldest) else { return };
+            self.carry(ticket, member, to);
+            from = to;
+        }
+    }
+
+    /// Looks on all shelves for what somebody waits for elsewhere.
+    pub(super) fn balance(&self) {
+        if self.is_waited_for() {
+            (0..self.shelves.len()).for_each(|from| self.share(from));
         }
     }
 
     /// Takes out idle servers that meet a condition, but none that a waiter is about to get.
     pub(super) fn weed(&self, mut unwanted: impl FnMut(&Member<S>) -> bool) -> Vec<Held<S>> {
-        self.shelves.iter().flat_map(|shelf| shelf.weed(&mut unwanted)).collect()
+        let weeds: Vec<_> = self.shelves.iter().flat_map(|shelf| shelf.weed(&mut unwanted)).collect();
+        self.live.fetch_sub(weeds.len(), Ordering::SeqCst);
+        weeds
+    }
+
+    /// Takes out the server that has been idle for longest.
+    pub(super) fn weed_oldest(&self) -> Option<Held<S>> {
+        let mut found = false;
+        let weed =
+            self.shelves[self.longest_idle()].weed(&mut |_| !std::mem::replace(&mut found, true)).pop();
+        self.live.fetch_sub(usize::from(weed.is_some()), Ordering::SeqCst);
+        weed
     }
 
     /// Idle servers.
@@ -226,7 +268,7 @@ impl<S> Rack<S> {
 
     /// Whether there is no server at all, neither idle nor in use; those that are being closed are none.
     pub(super) fn is_bare(&self) -> bool {
-        self.shelves.iter().all(|shelf| shelf.tickets.status().size == 0)
+        self.live.load(Ordering::SeqCst) == 0
     }
 }
 
@@ -244,7 +286,7 @@ impl<S> Shelf<S> {
             Some(member) => Some((ticket, member)),
             None => {
                 // Cannot be while each idle server has its ticket; a ticket without one must not go back in line.
-                discard(ticket);
+                take_away(ticket);
                 None
             }
         }
@@ -280,8 +322,8 @@ impl<S> Shelf<S> {
     }
 }
 
-/// Takes a ticket out of the line for good: its server is gone.
-pub(super) fn discard(ticket: TicketInHand) {
+/// Takes a ticket out of the line that it belongs to.
+fn take_away(ticket: TicketInHand) {
     let Ticket = Object::take(ticket);
 }
 
@@ -339,7 +381,7 @@ mod tests {
     fn a_server_goes_to_another_line_when_nobody_waits_in_its_own() {
         let rack = rack();
         become_worker(1);
-        let place = rack.join(1, Instant::now());
+        let place = rack.join(Instant::now());
         let mut turn = Box::pin(rack.take(place, NOW));
         assert!(poll(&mut turn).is_pending());
         rack.add(member(2));
@@ -359,9 +401,9 @@ mod tests {
         {
             let rack = rack();
             become_worker(1);
-            rack.join(1, ago(own));
+            rack.join(ago(own));
             become_worker(2);
-            rack.join(2, ago(other));
+            rack.join(ago(other));
             rack.add(member(1));
             let expected = if served == 0 { [1, 0] } else { [0, 1] };
             assert_eq!(idle(&rack), expected, "{own} ms and {other} ms");
@@ -372,11 +414,11 @@ mod tests {
     fn what_was_handed_to_one_who_left_goes_to_the_other_line() {
         let rack = rack();
         become_worker(1);
-        let gone = rack.join(1, ago(10));
+        let gone = rack.join(ago(10));
         let mut turn = Box::pin(rack.take(gone, NOW));
         assert!(poll(&mut turn).is_pending());
         become_worker(2);
-        let stays = rack.join(2, ago(5));
+        let stays = rack.join(ago(5));
         let mut next = Box::pin(rack.take(stays, NOW));
         assert!(poll(&mut next).is_pending());
         rack.add(member(1));
@@ -387,11 +429,25 @@ mod tests {
     }
 
     #[test]
+    fn one_who_waits_elsewhere_gets_one_server_and_not_all() {
+        let rack = rack();
+        rack.add(member(1));
+        rack.add(member(1));
+        become_worker(2);
+        let place = rack.join(Instant::now());
+        rack.balance();
+        assert_eq!(idle(&rack), [1, 1]);
+        rack.leave(place);
+        assert!(!rack.is_bare());
+        assert!(rack.weed_oldest().is_some() && rack.weed_oldest().is_some() && rack.is_bare());
+    }
+
+    #[test]
     fn who_joins_while_a_server_is_put_down_finds_it() {
         let rack = rack();
         rack.add(member(2));
         become_worker(1);
-        let place = rack.join(1, Instant::now());
+        let place = rack.join(Instant::now());
         assert!(rack.try_take(NOW).is_some());
         rack.leave(place);
     }

@@ -233,7 +233,7 @@ impl Link {
         self.request = Some(now);
         self.transaction.get_or_insert(now);
         self.server.note_busy();
-        let wall = unix_micros_at(now.into_std());
+        let wall = unix_micros_at(now);
         client.requested_at(wall);
         self.server.record().requested_at(wall);
     }

@@ -190,7 +190,7 @@ impl Session {
     async fn wait_in_line(&mut self) -> Result<Option<ServerCheckout>, Departure> {
         self.client.record.enter(ClientState::Waiting, None);
         let since = Instant::now();
-        self.client.record.requested_at(unix_micros_at(since.into_std()));
+        self.client.record.requested_at(unix_micros_at(since));
         self.client.wait_in_line();
         let pool = Arc::clone(&self.pool);
         let waited: Result<Option<Result<ServerCheckout, Refusal>>, Departure> = {

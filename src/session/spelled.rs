@@ -44,7 +44,8 @@ pub(super) fn prepare_mentioned(link: &mut Link, message: &Message<'_>) -> Resul
         return Ok(out);
     }
     let statements = &link.server.state.statements;
-    if !(statements.names.is_empty() && statements.spelled.is_empty())
+    let has_any = !statements.names.is_empty() || !statements.spelled.is_empty();
+    if has_any
         && !is_known_to_be_silent(link, message)
         && let Some(sql) = sql_of(message).filter(|sql| speaks_of_statements(sql))
     {
