@@ -54,7 +54,7 @@ fn log_in(secret: &StoredSecret) -> Box<dyn FnMut() -> usize> {
 
 fn meet(terms: &Terms, secret: &StoredSecret, cache: &KeyCache) -> usize {
     let mut login = ClientLogin::new("alice", Credential::Plain(password()), LeastMethod::Any);
-    let mut step = Exchange::begin(terms, "alice", Some(secret), ChannelBinding::Unavailable);
+    let mut step = Exchange::begin(terms, "alice", Some(secret), ChannelBinding::Unavailable, cache);
     let mut steps = 0;
     while let Step::Continue(exchange, challenge) = step {
         let request = challenge.body();

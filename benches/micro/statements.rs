@@ -1,7 +1,6 @@
 //! Finding the statement that a client means, under the name that all clients share.
 
 use super::Case;
-use bytes::BytesMut;
 use pgweir::server::{Interner, Statement, speaks_of_statements, steering};
 use std::hint::black_box;
 use std::sync::Arc;
@@ -9,7 +8,6 @@ use std::sync::Arc;
 pub(crate) const CASES: &[Case] = &[
     Case { name: "statement/find-among-1000", few: 10_000, prepare: find },
     Case { name: "statement/seen-before", few: 10_000, prepare: seen },
-    Case { name: "statement/name", few: 10_000, prepare: name },
     Case {
         name: "query/steering",
         few: 10_000,
@@ -42,16 +40,6 @@ fn find() -> Box<dyn FnMut() -> usize> {
 fn seen() -> Box<dyn FnMut() -> usize> {
     let (interner, text) = (Interner::default(), tail(1));
     Box::new(move || usize::from(interner.has_seen(0, black_box(&text))))
-}
-
-fn name() -> Box<dyn FnMut() -> usize> {
-    let statement = Interner::default().intern(&tail(1));
-    let mut out = BytesMut::with_capacity(1024);
-    Box::new(move || {
-        out.clear();
-        statement.put_name(&mut out);
-        out.len()
-    })
 }
 
 /// What is asked of the text of every simple query.
