@@ -27,7 +27,7 @@ pub(super) struct Ticket;
 pub(super) type TicketInHand = Object<Ticket>;
 
 /// Differences in waiting that are not worth a wake-up across threads.
-const GRACE: Duration = Duration::from_millis(1);
+const GRACE: Duration = Duration::from_millis(5);
 
 /// Idle servers and the lines of those who wait for one.
 #[derive(Debug)]
