@@ -10,7 +10,7 @@
 
 use super::line::Line;
 use super::member::{Held, Member};
-use crate::stats::{worker, workers};
+use crate::stats::{micros, worker, workers};
 use deadpool::unmanaged::{Object, Pool};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
@@ -94,7 +94,7 @@ impl<S> Rack<S> {
     }
 
     fn clock(&self, at: Instant) -> u64 {
-        1 + crate::stats::micros(at.saturating_duration_since(self.began))
+        1 + micros(at.saturating_duration_since(self.began))
     }
 
     /// Takes an idle server if nobody waits for it.
@@ -212,7 +212,7 @@ impl<S> Rack<S> {
             (Some(own), Some((since, at))) if since < own => {
                 let now = self.clock(Instant::now());
                 let own_wait = now.saturating_sub(own);
-                let grace = crate::stats::micros(GRACE) + own_wait / 2;
+                let grace = micros(GRACE) + own_wait / 2;
                 if own - since > grace { at } else { home }
             }
             _ => home,

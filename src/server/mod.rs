@@ -186,7 +186,7 @@ impl Server {
                     (taken, Delivery::from(self.rest))
                 }
             };
-            if delivery == Delivery::Client && self.later.is_empty() {
+            if matches!(delivery, Delivery::Client) && self.later.is_empty() {
                 self.input.pass(taken);
             } else {
                 self.deliver(taken, &delivery);

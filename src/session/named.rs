@@ -351,7 +351,8 @@ fn begins_with(body: &[u8], word: &[u8]) -> bool {
 
 /// The name in a query that is nothing but `DEALLOCATE name`; `ALL` is no name.
 pub(super) fn deallocated_name(message: &Message<'_>) -> Option<Vec<u8>> {
-    if message.is_whole() { deallocated_in(message.body) } else { None }
+    // Of most queries the first letter is all that is asked.
+    if message.may_be_about_statements() && message.is_whole() { deallocated_in(message.body) } else { None }
 }
 
 /// The name in a text that is nothing but `DEALLOCATE name`.

@@ -33,10 +33,7 @@ pub(super) fn clear(state: &mut Understanding, out: &mut BytesMut) -> Result<(),
 /// What goes in front of a text, so that the statements it names are there.
 pub(super) fn prepare_mentioned(link: &mut Link, message: &Message<'_>) -> Result<BytesMut, TooLong> {
     let mut out = BytesMut::new();
-    if message.tag == b'Q'
-        && message.may_be_about_statements()
-        && let Some(name) = named::deallocated_name(message)
-    {
+    if let Some(name) = named::deallocated_name(message) {
         // What is dropped need not be made.
         if !link.server.state.statements.names.contains_key(&name) {
             forget(link, &name, &mut out)?;

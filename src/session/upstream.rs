@@ -306,7 +306,7 @@ fn must_wait(link: &Link, interner: &Interner, message: &Message<'_>) -> bool {
         return true;
     }
     let name = match message.tag {
-        b'Q' if message.may_be_about_statements() => named::deallocated_name(message).map(Cow::Owned),
+        b'Q' => named::deallocated_name(message).map(Cow::Owned),
         _ => statement_name(message).map(Cow::Borrowed),
     };
     let Some(name) = name.as_deref() else { return false };
@@ -355,7 +355,7 @@ fn judge_named(
             judge_unnamed(link, interner, limit, unnamed, message).transpose()
         }
         (b'C', Some(name)) => Some(named::close(link, message, name)),
-        (b'Q', _) if message.may_be_about_statements() => named::deallocate(link, message).transpose(),
+        (b'Q', _) => named::deallocate(link, message).transpose(),
         _ => None,
     };
     rewritten.transpose().map_err(violation)
