@@ -272,7 +272,7 @@ impl<C: Connector> Pool<C> {
 
     /// Marks all servers of now as not to be used again; gives the generation of those to come.
     fn retire_generation(&self) -> u64 {
-        let next = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        let next = self.generation.fetch_add(1, Ordering::SeqCst) + 1;
         self.wake.notify_one();
         next
     }
