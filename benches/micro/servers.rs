@@ -1,7 +1,7 @@
 //! Taking a server from the pool and putting it back.
 
 use super::Case;
-use pgweir::config::{Host, PoolMode, PoolSettings, StatementLimits};
+use pgweir::config::{Care, Host, PoolMode, PoolSettings, Reserve, StatementLimits};
 use pgweir::pool::{Connector, Pool, PoolId, Pooled, Quota, Quotas, Shared};
 use pgweir::server::{DialError, Parameters};
 use pgweir::stats::Peer;
@@ -125,5 +125,8 @@ fn settings(size: u32) -> PoolSettings {
         share_unnamed_statements: true,
         max_prepared_statements: 200,
         statement_limits: StatementLimits::default(),
+        reserve: Reserve::default(),
+        care: Care::default(),
+        query_wait_notify: None,
     }
 }

@@ -53,6 +53,11 @@ impl Averages {
         self.samples().retired.entry(database.to_owned()).or_default().add(traffic);
     }
 
+    /// Forgets what pools of a database have left.
+    pub(super) fn forget(&self, database: &str) {
+        self.samples().retired.remove(database);
+    }
+
     /// Begins a new period.
     pub(super) fn tick(&self, live: Totals) {
         let mut samples = self.samples();

@@ -3,7 +3,7 @@
 
 use super::member::{Held, Member};
 use super::quota::{Full, Seat};
-use super::{Connector, Pool, Pooled, Refusal};
+use super::{Connector, Pool, PoolId, Pooled, Refusal};
 use crate::server::DialError;
 use crate::stats::{GaugeGuard, ServerRecord, ServerState};
 use std::sync::atomic::Ordering;
@@ -96,7 +96,7 @@ impl<C: Connector> Pool<C> {
 
     /// Servers to be kept open. Without a client there is nobody whose login could be used, unless the entry forces
     /// its user.
-    fn minimum(&self) -> u32 {
+    pub(super) fn minimum(&self) -> u32 {
         let settings = self.settings.load();
         let wanted = self.clients.get() > 0 || settings.user_is_forced;
         if wanted { settings.min_size.min(settings.size.unwrap_or(u32::MAX)) } else { 0 }
@@ -124,7 +124,7 @@ impl<C: Connector> Pool<C> {
                 // Looked at once more: who holds the pool back either sees this seat, or is seen here.
                 Ok(_) if self.is_held_back() => return None,
                 Ok(seat) => self.start_dial(seat, generation),
-                Err(Full::Pool) => return None,
+                Err(Full::Pool) => return self.draw_on_reserve(now, generation),
                 // Another pool of the same database or user may hold an idle server; the registry looks for one.
                 Err(Full::Database | Full::User) => {
                     if self.rack.is_waited_for() {
@@ -133,6 +133,25 @@ impl<C: Connector> Pool<C> {
                     return None;
                 }
             }
+        }
+        None
+    }
+
+    /// One server beyond the limit when the oldest waiter has waited for long enough; tells when that will be.
+    fn draw_on_reserve(self: &Arc<Self>, now: Instant, generation: u64) -> Option<Instant> {
+        let reserve = self.settings.load().reserve;
+        let opens = self.rack.waiting().1? + reserve.timeout.filter(|_| reserve.size > 0)?;
+        if opens > now {
+            return Some(opens);
+        }
+        // One at a time, as the others may be served meanwhile.
+        if self.dialling.get() == 0
+            && let Ok(seat) = self.quotas.take_from_reserve()
+            && !self.is_held_back()
+        {
+            let PoolId { database, user } = &self.id;
+            tracing::warn!(database, user, "taking connection from reserve_pool");
+            self.start_dial(seat, generation);
         }
         None
     }

@@ -5,6 +5,7 @@
 //! a [`Checkout`] and comes back only with a proof that it is clean; a checkout that is dropped closes its server.
 
 mod checkout;
+mod crowd;
 mod gates;
 mod health;
 mod keeper;
@@ -18,6 +19,7 @@ mod registry;
 mod tests;
 
 pub use checkout::Checkout;
+pub use crowd::{Closed, Forgotten, Presence};
 pub use gates::{Gate, OrderError};
 pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool};
 pub use quota::{Full, Quota, Quotas};
@@ -121,6 +123,9 @@ pub struct Pool<C: Connector> {
     replaced_below: AtomicU64,
     /// Whether nothing is dialled and nothing put back (PAUSE).
     held_back: AtomicBool,
+    /// Whether its clients are the last that get it.
+    former: AtomicBool,
+    unused_since: Mutex<Option<Instant>>,
     wake: Arc<Notify>,
     shared: Shared,
     turn: AtomicU64,
@@ -150,6 +155,7 @@ impl<C: Connector> Pool<C> {
         for quota in [&quotas.pool, &quotas.database, &quotas.user] {
             quota.interest(&wake);
         }
+        quotas.pool.set_reserve(settings.reserve.size);
         let pool = Arc::new(Self {
             id,
             traffic: Arc::default(),
@@ -168,6 +174,8 @@ impl<C: Connector> Pool<C> {
             generation: AtomicU64::new(0),
             replaced_below: AtomicU64::new(0),
             held_back: AtomicBool::new(false),
+            former: AtomicBool::new(false),
+            unused_since: Mutex::default(),
             wake,
             shared,
             turn: AtomicU64::new(0),
@@ -276,7 +284,7 @@ impl<C: Connector> Pool<C> {
         // One that was put down while this one joined: nobody else has an eye on it.
         let mut taken = self.try_checkout();
         while taken.is_none() {
-            if !self.quotas.pool.is_full() {
+            if !self.quotas.pool.is_exhausted() {
                 self.wake.notify_one();
             }
             let mut turn = pin!(self.rack.take(waiter.place, self.preference()));
@@ -373,6 +381,7 @@ impl<C: Connector> Pool<C> {
         let new = self.settings.load();
         self.round_robin.store(new.server_round_robin, Ordering::Relaxed);
         self.quotas.pool.set_limit(new.size);
+        self.quotas.pool.set_reserve(new.reserve.size);
         let login = |s: &PoolSettings| {
             (s.host.clone(), s.port, s.dbname.clone(), s.user.clone(), s.password.clone(), s.startup.clone())
         };

@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub struct Quota {
     limit: AtomicU32,
+    /// Places beyond the limit, for those who have waited for long (`reserve_pool_size`).
+    reserve: AtomicU32,
     used: AtomicU32,
     /// Of those used, the places of servers that are being closed.
     leaving: AtomicU32,
@@ -28,6 +30,7 @@ impl Quota {
     pub fn new(limit: Option<u32>) -> Self {
         Self {
             limit: AtomicU32::new(limit.unwrap_or(UNLIMITED)),
+            reserve: AtomicU32::new(0),
             used: AtomicU32::new(0),
             leaving: AtomicU32::new(0),
             wanted: Gauge::default(),
@@ -40,6 +43,18 @@ impl Quota {
         if self.limit.swap(limit.unwrap_or(UNLIMITED), Ordering::AcqRel) != limit.unwrap_or(UNLIMITED) {
             self.wake();
         }
+    }
+
+    /// Changes the places beyond the limit.
+    pub fn set_reserve(&self, reserve: u32) {
+        if self.reserve.swap(reserve, Ordering::AcqRel) != reserve {
+            self.wake();
+        }
+    }
+
+    /// The most places that are ever taken, the reserve included.
+    fn ceiling(&self) -> u32 {
+        self.limit.load(Ordering::Acquire).saturating_add(self.reserve.load(Ordering::Acquire))
     }
 
     /// The limit; `None` is none.
@@ -69,6 +84,11 @@ impl Quota {
         self.used() >= self.limit.load(Ordering::Acquire)
     }
 
+    /// Whether no place is free, not even in the reserve.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.used() >= self.ceiling()
+    }
+
     fn is_wanted(&self) -> bool {
         let free = self.limit.load(Ordering::Acquire).saturating_sub(self.used());
         u64::from(free) <= self.wanted.get() && self.wanted.get() > 0
@@ -77,7 +97,7 @@ impl Quota {
     /// How many places more are taken than the limit allows, since it was lowered; those of servers that are being
     /// closed do not count, or a slow close would take all the others along.
     fn excess(&self) -> u32 {
-        self.staying().saturating_sub(self.limit.load(Ordering::Acquire))
+        self.staying().saturating_sub(self.ceiling())
     }
 
     /// Has this notified whenever a place becomes free.
@@ -91,7 +111,10 @@ impl Quota {
     }
 
     fn take(&self) -> bool {
-        let limit = self.limit.load(Ordering::Acquire);
+        self.take_below(self.limit.load(Ordering::Acquire))
+    }
+
+    fn take_below(&self, limit: u32) -> bool {
         let more = |used: u32| (used < limit).then_some(used + 1);
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
@@ -150,6 +173,29 @@ impl Quotas {
         if !self.pool.take() {
             return Err(Full::Pool);
         }
+        self.take_shared()
+    }
+
+    /// The same where the pool's own limit is reached: a place of its reserve.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] names the limit.
+    pub(super) fn take_from_reserve(&self) -> Result<Seat, Full> {
+        if self.pool.is_exhausted() {
+            return Err(Full::Pool);
+        }
+        if let Some(full) = self.narrowest_shared() {
+            return Err(full);
+        }
+        if !self.pool.take_below(self.pool.ceiling()) {
+            return Err(Full::Pool);
+        }
+        self.take_shared()
+    }
+
+    /// The places under the limits of several pools, for one who has that of the pool.
+    fn take_shared(&self) -> Result<Seat, Full> {
         if !self.database.take() {
             self.pool.give_back();
             return Err(Full::Database);
@@ -162,8 +208,13 @@ impl Quotas {
         Ok(Seat(self.clone()))
     }
 
-    fn narrowest(&self) -> Option<Full> {
-        let limits = [(&self.pool, Full::Pool), (&self.database, Full::Database), (&self.user, Full::User)];
+    /// The limit that leaves no place, if one does.
+    pub(super) fn narrowest(&self) -> Option<Full> {
+        if self.pool.is_full() { Some(Full::Pool) } else { self.narrowest_shared() }
+    }
+
+    fn narrowest_shared(&self) -> Option<Full> {
+        let limits = [(&self.database, Full::Database), (&self.user, Full::User)];
         limits.into_iter().find_map(|(quota, full)| quota.is_full().then_some(full))
     }
 

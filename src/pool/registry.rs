@@ -1,10 +1,12 @@
 //! All pools of the process, and the limits that reach over several of them.
 
+use super::crowd::Headcount;
 use super::gates::Gates;
 use super::{Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared};
 use crate::config::{Config, PoolMode};
 use crate::stats::{ServerState, TrafficSnapshot};
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -24,6 +26,8 @@ pub struct Pools {
 pub(super) struct Inner {
     pub(super) pools: HashMap<PoolId, Arc<ServerPool>>,
     pub(super) gates: Gates,
+    /// Clients by database, and by user.
+    pub(super) headcounts: (Headcount, Headcount),
     databases: HashMap<String, Arc<Quota>>,
     users: HashMap<String, Arc<Quota>>,
 }
@@ -76,13 +80,23 @@ impl Pools {
     /// `user` is the client's; a database that forces its user has one pool for all of them.
     #[must_use]
     pub fn pool(&self, config: &Config, database: &str, user: &str) -> Option<Arc<ServerPool>> {
+        self.pool_in(&mut self.lock(), config, database, user)
+    }
+
+    pub(super) fn pool_in(
+        &self,
+        inner: &mut Inner,
+        config: &Config,
+        database: &str,
+        user: &str,
+    ) -> Option<Arc<ServerPool>> {
         let server_user = config.server_user(database, user)?.to_owned();
         let id = PoolId { database: database.to_owned(), user: server_user };
-        let mut inner = self.lock();
         if let Some(pool) = inner.pools.get(&id) {
             return Some(Arc::clone(pool));
         }
-        let settings = config.pool_settings(database, user)?;
+        // Of a forced user's pool it is that user's settings that count, whoever comes first.
+        let settings = config.pool_settings(database, &id.user)?;
         let quotas =
             inner.quotas(&id, settings.size, settings.max_db_connections, settings.max_user_connections);
         let pool = Pool::start(id.clone(), settings, self.connector.clone(), quotas, self.shared.clone());
@@ -106,19 +120,14 @@ impl Pools {
     }
 
     /// Takes over a changed configuration: limits and settings change in place, servers of a changed endpoint are
-    /// retired, and the pools of a database that was removed, or that has another forced user, are given up; these are
-    /// returned.
+    /// retired, and the pools of a database that was removed are given up; these are returned.
     pub fn reconfigure(&self, config: &Config) -> Vec<Arc<ServerPool>> {
         let mut inner = self.lock();
         let mut gone = Vec::new();
         inner.gates.retain(|database| config.database(database).is_some());
         let Inner { pools, databases, users, .. } = &mut *inner;
         pools.retain(|id, pool| {
-            let settings = config.pool_settings(&id.database, &id.user).filter(|settings| {
-                // Another forced user, or none any longer, is another identity for the clients of this pool.
-                settings.user == id.user && settings.user_is_forced == pool.settings().user_is_forced
-            });
-            let Some(settings) = settings else {
+            let Some(mut settings) = config.pool_settings(&id.database, &id.user) else {
                 pool.reconnect();
                 gone.push(Arc::clone(pool));
                 return false;
@@ -129,11 +138,22 @@ impl Pools {
             if let Some(quota) = users.get(&id.user) {
                 quota.set_limit(settings.max_user_connections);
             }
+            let is_former = settings.user != id.user;
+            if is_former {
+                // Another user is forced on new clients. Those who are here keep theirs, and its password, as long as
+                // they stay.
+                let before = pool.settings();
+                settings.user.clone_from(&id.user);
+                settings.password.clone_from(&before.password);
+                settings.min_size = 0;
+            }
+            pool.former.store(is_former, Ordering::Relaxed);
             pool.reconfigure(settings);
             true
         });
         inner.apply_gates();
         drop(inner);
+        self.warm(config);
         self.changed.notify_waiters();
         gone
     }
@@ -176,6 +196,13 @@ impl Inner {
     pub(super) fn apply_gates(&self) {
         for (id, pool) in &self.pools {
             pool.hold_back(self.gates.hold_back(&id.database));
+        }
+    }
+
+    /// Forgets limits under which there is no pool.
+    pub(super) fn drop_spare_limits(&mut self) {
+        for limits in [&mut self.databases, &mut self.users] {
+            limits.retain(|_, quota| Arc::strong_count(quota) > 1);
         }
     }
 

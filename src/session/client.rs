@@ -1,6 +1,7 @@
 //! Clients as the rest of the program sees them: a record, a cancel key, a way to give one an order.
 
 use crate::auth::random;
+use crate::pool::Presence;
 use crate::server::{CancelHandle, Cancelling};
 use crate::stats::{ClientRecord, Entry, Gauge, GaugeGuard, Identity, Peer, Roll, shrink};
 use crate::wire::{CancelKey, ProtocolVersion};
@@ -155,7 +156,7 @@ pub(super) struct Registration {
     entry: Entry<ClientHandle>,
     keys: Arc<Mutex<HashMap<u32, u64>>>,
     _admission: Admission,
-    _in_pool: GaugeGuard,
+    _presence: Presence,
 }
 
 /// What a client is registered with.
@@ -167,7 +168,7 @@ pub(super) struct Credentials {
     /// Its place under `max_client_conn`.
     pub(super) admission: Admission,
     /// Its place among the clients of its pool.
-    pub(super) in_pool: GaugeGuard,
+    pub(super) presence: Presence,
 }
 
 impl Clients {
@@ -190,7 +191,7 @@ impl Clients {
     ///
     /// When the system gives no random bytes.
     pub(super) fn register(&self, credentials: Credentials) -> Result<Registration, getrandom::Error> {
-        let Credentials { record, version, admission, in_pool } = credentials;
+        let Credentials { record, version, admission, presence } = credentials;
         let id = record.id;
         let mut secret = vec![0; if version >= ProtocolVersion::V3_2 { 32 } else { 4 }];
         random::fill(&mut secret)?;
@@ -207,7 +208,7 @@ impl Clients {
             entry: self.roll.enlist(id, handle),
             keys,
             _admission: admission,
-            _in_pool: in_pool,
+            _presence: presence,
         })
     }
 
@@ -307,8 +308,8 @@ mod tests {
         let id = clients.number();
         let record = ClientRecord::new(id, Arc::default(), Peer::default());
         let admission = clients.admit(10).unwrap();
-        let in_pool = Gauge::default().enter();
-        clients.register(Credentials { record, version, admission, in_pool }).unwrap()
+        let presence = Presence::default();
+        clients.register(Credentials { record, version, admission, presence }).unwrap()
     }
 
     #[test]

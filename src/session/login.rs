@@ -199,20 +199,15 @@ impl Front {
     ) -> Result<Entrance, Departure> {
         let Applicant { user, database, version } = applicant;
         let asked = welcome::asked_for(startup, &config)?;
-        let Some(pool) = service.pools.pool(&config, &database, &user) else {
-            return Err(departure::no_database(&database));
-        };
-        if service.pools.gate(&database).is_disabled {
-            return Err(departure::disabled(&database));
-        }
-        let in_pool = pool.clients.enter();
+        let entered = service.pools.enter(&config, &database, &user);
+        let (pool, presence) = entered.map_err(|closed| departure::closed(closed, &database, &user))?;
         let baseline = welcome::greeting(&pool).await?;
         let settings = welcome::adopt(&service.adopted, &pool, &baseline, asked).await?;
         let settings = service.shared.settings(settings);
         let application = settings.get("application_name").unwrap_or_default().to_owned();
         let id = service.clients.number();
         let record = ClientRecord::new(id, service.shared.identity(user, database, application), self.peer);
-        let credentials = Credentials { record, version, admission, in_pool };
+        let credentials = Credentials { record, version, admission, presence };
         let registration = service
             .clients
             .register(credentials)

@@ -206,8 +206,9 @@ impl Session {
         self.client.record.requested_at(unix_micros_at(since));
         self.client.wait_in_line();
         let pool = Arc::clone(&self.pool);
-        let waited: Result<Option<Result<ServerCheckout, Refusal>>, Departure> = {
+        let waited: Result<Option<Result<ServerCheckout, (Refusal, String)>>, Departure> = {
             let deadline = pool.deadline(since);
+            let mut notice = pool.with_settings(|settings| settings.query_wait_notify).map(|after| since + after);
             let mut checkout = std::pin::pin!(pool.stand_in_line(since));
             poll_fn(|cx| {
                 self.heed_orders()?;
@@ -216,16 +217,26 @@ impl Session {
                 }
                 while self.poll_read(cx)?.is_ready() {}
                 if let Poll::Ready(result) = checkout.as_mut().poll(cx) {
-                    return Poll::Ready(Ok(Some(result)));
+                    return Poll::Ready(Ok(Some(result.map_err(|refusal| (refusal, describe(&pool))))));
                 }
-                self.timer.poll(cx, deadline).map(|()| Ok(Some(Err(Refusal::TimedOut))))
+                if self.timer.poll(cx, notice).is_ready() {
+                    notice = None;
+                    self.tell_of_the_line(&pool);
+                }
+                if self.down.has_output()
+                    && let Poll::Ready(Err(_)) = self.down.poll_drain(cx, &mut self.stream)
+                {
+                    return Poll::Ready(Err(Departure::Vanished("client unexpected eof")));
+                }
+                // It is described while this client is still in line, and so is counted with the others.
+                self.timer.poll(cx, deadline).map(|()| Ok(Some(Err((Refusal::TimedOut, describe(&pool))))))
             })
             .await
         };
         self.client.unlink();
         match waited? {
             Some(Ok(server)) => Ok(Some(server)),
-            Some(Err(refusal)) => Err(departure::refused(&refusal, &describe(&self.pool))),
+            Some(Err((refusal, pool))) => Err(departure::refused(&refusal, &pool)),
             None => {
                 let report =
                     Report::error(sqlstate::QUERY_CANCELED, "canceling statement due to user request");
@@ -233,6 +244,16 @@ impl Session {
                 Ok(None)
             }
         }
+    }
+
+    /// Tells the client that it is in line. While the pool is held back on purpose nobody needs to hear it.
+    fn tell_of_the_line(&mut self, pool: &ServerPool) {
+        if pool.is_held_back() {
+            return;
+        }
+        let report = departure::in_line(&describe(pool));
+        // A report of our own is never too long for a message.
+        let _fits = self.down.insert(|out| report.put(out));
     }
 
     /// Has a server work for the client.

@@ -10,7 +10,7 @@ mod seats;
 mod shared;
 
 use super::{Checkout, Connector, Pool, PoolId, Pooled, Quota, Quotas, Refusal, Shared};
-use crate::config::{Host, PoolMode, PoolSettings, StatementLimits};
+use crate::config::{Care, Host, PoolMode, PoolSettings, Reserve, StatementLimits};
 use crate::server::{DialError, Parameters};
 use crate::stats::Peer;
 use std::collections::{BTreeMap, VecDeque};
@@ -354,6 +354,9 @@ fn settings() -> PoolSettings {
         share_unnamed_statements: true,
         max_prepared_statements: 200,
         statement_limits: StatementLimits::default(),
+        reserve: Reserve::default(),
+        care: Care::default(),
+        query_wait_notify: None,
     }
 }
 
