@@ -2,7 +2,7 @@
 
 use super::Service;
 use crate::config::{Config, Host, PoolMode, PoolSettings};
-use crate::pool::{PoolId, PoolSnapshot};
+use crate::pool::{Gate, PoolId, PoolSnapshot};
 use crate::server::InternerTotals;
 use crate::stats::{ClientRecord, ClientState, Identity, TrafficSnapshot};
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +43,8 @@ pub struct Overview {
     pub errors: Vec<(&'static str, u64)>,
     /// Named prepared statements of all clients.
     pub statements: InternerTotals,
+    /// Whether all databases are paused.
+    pub is_paused: bool,
 }
 
 /// One database entry.
@@ -72,6 +74,8 @@ pub struct DatabaseOverview {
     pub connections: u32,
     /// Clients that it has.
     pub clients: u64,
+    /// What was ordered for it: PAUSE, DISABLE.
+    pub gate: Gate,
 }
 
 /// One user.
@@ -101,6 +105,7 @@ impl Service {
         let mut databases = databases(&config, &pools);
         for database in &mut databases {
             database.connections = self.pools.database_connections(&database.name);
+            database.gate = self.pools.gate(&database.name);
         }
         databases.push(console_database(&config, &console));
         databases.sort_by(|a, b| a.name.cmp(&b.name));
@@ -124,6 +129,7 @@ impl Service {
             sessions,
             errors: self.errors.snapshot(),
             statements: self.interner.totals(),
+            is_paused: self.pools.are_paused(),
         }
     }
 }
@@ -162,6 +168,7 @@ fn console_database(config: &Config, console: &PoolSnapshot) -> DatabaseOverview
         max_connections: None,
         connections: 0,
         clients: console.clients,
+        gate: Gate::default(),
     }
 }
 
@@ -191,6 +198,7 @@ fn database(config: &Config, name: &str, clients: u64) -> Option<DatabaseOvervie
         max_connections: settings.max_db_connections,
         connections: 0,
         clients,
+        gate: Gate::default(),
     })
 }
 
