@@ -119,6 +119,7 @@ fn assemble(loaded: Loaded, secrets: Secrets, workers: &Workers) -> (Arc<App>, A
             clients: crate::session::Clients::default(),
             logins: Gauge::default(),
             traffic: Traffic::default(),
+            errors: crate::stats::Errors::default(),
             adopted: crate::session::Adopted::default(),
             shared: crate::session::Shared::default(),
             interner: Arc::default(),
