@@ -102,7 +102,7 @@ impl App {
             self.console.retire(&gone.id.database, gone.traffic.snapshot());
             let clients = service.clients.list();
             let orphans = clients.iter().filter(|client| client.record.who.database == gone.id.database);
-            orphans.for_each(|client| client.order(Order::Kill));
+            orphans.for_each(|client| client.order(Order::Remove));
         }
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
         notices

@@ -41,8 +41,8 @@ const DATABASES: [Figure<DatabaseOverview>; 6] = [
     ("reserve_pool", "Servers on top of that; always 0.", |_| 0.0),
     ("max_connections", "Servers that the database may have; 0 is no limit.", |d| limit(d.max_connections)),
     ("current_connections", "Servers that the database has.", |d| f64::from(d.connections)),
-    ("paused", "Whether it is paused; always 0.", |_| 0.0),
-    ("disabled", "Whether it is disabled; always 0.", |_| 0.0),
+    ("paused", "Whether it is paused by itself.", |d| f64::from(u8::from(d.gate.is_paused))),
+    ("disabled", "Whether it refuses new clients.", |d| f64::from(u8::from(d.gate.is_disabled))),
 ];
 
 /// From `SHOW STATS_TOTALS`.

@@ -38,6 +38,7 @@ fn pool(database: &str, user: &str) -> PoolSnapshot {
 
 fn database(name: &str) -> DatabaseOverview {
     DatabaseOverview {
+        gate: crate::pool::Gate { is_paused: true, is_disabled: true },
         name: name.to_owned(),
         host: Some("db".to_owned()),
         port: 5432,
@@ -61,6 +62,7 @@ fn overview() -> Overview {
     let config: Arc<Config> = Config::load(&path, &|_| None).unwrap().config;
     std::fs::remove_file(&path).unwrap();
     Overview {
+        is_paused: false,
         config,
         pools: vec![pool("app", "alice"), pool("app", "bob"), pool("a\"\\\n} 1\n# x", "é{")],
         console: pool(CONSOLE, CONSOLE),

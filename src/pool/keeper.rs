@@ -3,7 +3,7 @@
 
 use super::member::{Held, Member};
 use super::quota::{Full, Seat};
-use super::{Connector, Pool, Pooled};
+use super::{Connector, Pool, Pooled, Refusal};
 use crate::server::DialError;
 use crate::stats::{GaugeGuard, ServerRecord, ServerState};
 use std::sync::atomic::Ordering;
@@ -66,10 +66,9 @@ impl<C: Connector> Pool<C> {
     /// line, after the login was refused.
     fn send_away(&self, now: Instant) {
         let refusal = self.health().refusal(now).filter(|error| !error.is_transient());
-        if refusal.is_some() && self.rack.is_bare() && self.rack.is_waited_for() {
-            self.refused.store(refusal);
-            self.refusals.fetch_add(1, Ordering::Release);
-            self.rack.wake_all();
+        let Some(refusal) = refusal else { return };
+        if self.rack.is_bare() && self.rack.is_waited_for() {
+            self.send_all_away(Refusal::LoginFailed(refusal));
         }
     }
 
@@ -114,12 +113,14 @@ impl<C: Connector> Pool<C> {
             under_way < pool.health().dials(DIALS)
                 && (waiting > under_way || (missing > 0 && under_way == 0 && !pool.quotas.are_wanted()))
         };
-        while needed(self) {
+        while !self.is_held_back() && needed(self) {
             let retry_at = self.health().retry_at();
             if let Some(at) = retry_at.filter(|&at| at > now) {
                 return Some(at);
             }
             match self.quotas.take() {
+                // Looked at once more: who holds the pool back either sees this seat, or is seen here.
+                Ok(_) if self.is_held_back() => return None,
                 Ok(seat) => self.start_dial(seat),
                 Err(Full::Pool) => return None,
                 // Another pool of the same database or user may hold an idle server; the registry looks for one.
@@ -173,7 +174,8 @@ impl<C: Connector> Pool<C> {
     fn enlist(&self, server: C::Server, seat: Seat, generation: u64) -> Held<C::Server> {
         let (peer, process) = server.identity();
         let id = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
-        let record = ServerRecord::new(id, self.id.user.clone(), self.id.database.clone(), peer, process);
+        let record = ServerRecord::new(id, self.id.user.clone(), self.id.database.clone(), peer, process)
+            .of_generation(generation);
         record.enter(ServerState::Idle, None);
         tracing::debug!(
             server = id,

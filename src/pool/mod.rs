@@ -5,6 +5,7 @@
 //! a [`Checkout`] and comes back only with a proof that it is clean; a checkout that is dropped closes its server.
 
 mod checkout;
+mod gates;
 mod health;
 mod keeper;
 mod line;
@@ -18,6 +19,7 @@ mod tests;
 mod whereabouts;
 
 pub use checkout::Checkout;
+pub use gates::{Gate, OrderError};
 pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool};
 pub use quota::{Full, Quota, Quotas};
 pub use registry::{PoolSnapshot, Pools};
@@ -78,6 +80,9 @@ pub enum Refusal {
     /// The login that it waited for was refused for good.
     #[error("{0}")]
     LoginFailed(Arc<DialError>),
+    /// All clients of the database were sent away (KILL).
+    #[error("database removed")]
+    Killed,
     /// The pool is gone.
     #[error("the pool is closed")]
     Closed,
@@ -110,11 +115,15 @@ pub struct Pool<C: Connector> {
     servers: Roll<ServerRecord>,
     dialling: Gauge,
     health: Mutex<Health>,
-    /// The last login that was refused for good, and how many were: waiters leave when there is another.
-    refused: ArcSwapOption<DialError>,
-    refusals: AtomicU64,
+    /// Why those who waited were sent away the last time, and how often they were: waiters leave when it is once more.
+    dismissal: ArcSwapOption<Refusal>,
+    dismissals: AtomicU64,
     greeting: ArcSwapOption<Parameters>,
     generation: AtomicU64,
+    /// Servers of earlier generations are to be replaced; those between went with a pause.
+    replaced_below: AtomicU64,
+    /// Whether nothing is dialled and nothing put back (PAUSE).
+    held_back: AtomicBool,
     wake: Arc<Notify>,
     shared: Shared,
     turn: AtomicU64,
@@ -156,10 +165,12 @@ impl<C: Connector> Pool<C> {
             servers: Roll::default(),
             dialling: Gauge::default(),
             health: Mutex::default(),
-            refused: ArcSwapOption::empty(),
-            refusals: AtomicU64::new(0),
+            dismissal: ArcSwapOption::empty(),
+            dismissals: AtomicU64::new(0),
             greeting: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
+            replaced_below: AtomicU64::new(0),
+            held_back: AtomicBool::new(false),
             wake,
             shared,
             turn: AtomicU64::new(0),
@@ -264,7 +275,7 @@ impl<C: Connector> Pool<C> {
     pub async fn stand_in_line(self: &Arc<Self>, since: Instant) -> Result<Checkout<C>, Refusal> {
         self.fail_fast()?;
         let waiter = Waiter::join(self, since);
-        let refusals = self.refusals.load(Ordering::Acquire);
+        let dismissals = self.dismissals.load(Ordering::Acquire);
         // One that was put down while this one joined: nobody else has an eye on it.
         let mut taken = self.try_checkout();
         while taken.is_none() {
@@ -277,8 +288,8 @@ impl<C: Connector> Pool<C> {
                     return Poll::Ready(Ok(served));
                 }
                 self.rack.listen(waiter.place, cx.waker());
-                match self.refused_since(refusals) {
-                    Some(error) => Poll::Ready(Err(Refusal::LoginFailed(error))),
+                match self.dismissed_since(dismissals) {
+                    Some(why) => Poll::Ready(Err(why)),
                     None => Poll::Pending,
                 }
             });
@@ -292,10 +303,10 @@ impl<C: Connector> Pool<C> {
         taken.ok_or(Refusal::Closed)
     }
 
-    /// The login that was refused for good since there were so many of them.
-    fn refused_since(&self, refusals: u64) -> Option<Arc<DialError>> {
-        let is_new = self.refusals.load(Ordering::Acquire) != refusals;
-        if is_new { self.refused.load_full() } else { None }
+    /// Why those who wait were sent away, if they were since they had been so often.
+    fn dismissed_since(&self, dismissals: u64) -> Option<Refusal> {
+        let is_new = self.dismissals.load(Ordering::Acquire) != dismissals;
+        if is_new { self.dismissal.load_full().map(Arc::unwrap_or_clone) } else { None }
     }
 
     fn preference(&self) -> Preference {
@@ -357,12 +368,6 @@ impl<C: Connector> Pool<C> {
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(closing);
         }
-    }
-
-    /// Marks all servers of now as not to be used again.
-    pub fn reconnect(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        self.wake.notify_one();
     }
 
     /// Takes over changed settings. Servers of another endpoint or login are not used again.

@@ -19,6 +19,10 @@ pub enum Order {
     Kill,
     /// End the session as soon as it has no server: the process shuts down.
     Leave,
+    /// End the session; its database was killed or removed.
+    Remove,
+    /// Look whether the server is one to be replaced (`server_fast_close`).
+    Reconsider,
 }
 
 impl Order {
@@ -27,6 +31,8 @@ impl Order {
             Self::Cancel => 1,
             Self::Kill => 2,
             Self::Leave => 4,
+            Self::Remove => 8,
+            Self::Reconsider => 16,
         }
     }
 }
@@ -73,6 +79,11 @@ impl ClientHandle {
     pub(super) fn take_order(&self, order: Order) -> bool {
         // The common case costs a load.
         self.has_order(order) && self.orders.fetch_and(!order.bit(), Ordering::AcqRel) & order.bit() != 0
+    }
+
+    /// Whether there is any order.
+    pub(super) fn has_orders(&self) -> bool {
+        self.orders.load(Ordering::Acquire) != 0
     }
 
     /// Whether an order was given.

@@ -199,6 +199,9 @@ impl Front {
         let Some(pool) = service.pools.pool(&config, &database, &user) else {
             return Err(departure::no_database(&database));
         };
+        if service.pools.gate(&database).is_disabled {
+            return Err(departure::disabled(&database));
+        }
         let in_pool = pool.clients.enter();
         let baseline = welcome::greeting(&pool).await?;
         let settings = welcome::adopt(&service.adopted, &pool, &baseline, asked).await?;

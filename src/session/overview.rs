@@ -3,7 +3,7 @@
 use super::Service;
 use crate::config::{Balance, Config, Host, PoolMode, PoolSettings};
 use crate::net::NameView;
-use crate::pool::{PoolId, PoolSnapshot};
+use crate::pool::{Gate, PoolId, PoolSnapshot};
 use crate::server::InternerTotals;
 use crate::stats::TrafficSnapshot;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +44,8 @@ pub struct Overview {
     pub lookups: u64,
     /// Peers that cancel requests were forwarded to.
     pub peer_pools: usize,
+    /// Whether all databases are paused.
+    pub is_paused: bool,
 }
 
 /// One database entry.
@@ -75,6 +77,8 @@ pub struct DatabaseOverview {
     pub connections: u32,
     /// Clients that it has.
     pub clients: u64,
+    /// What was ordered for it: PAUSE, DISABLE.
+    pub gate: Gate,
 }
 
 /// One user.
@@ -104,6 +108,7 @@ impl Service {
         let mut databases = databases(&config, &pools);
         for database in &mut databases {
             database.connections = self.pools.database_connections(&database.name);
+            database.gate = self.pools.gate(&database.name);
         }
         databases.push(console_database(&config, &console));
         databases.sort_by(|a, b| a.name.cmp(&b.name));
@@ -123,6 +128,7 @@ impl Service {
             names: self.names(),
             lookups: self.pools.whereabouts().resolver().under_way(),
             peer_pools: self.peers.list().len(),
+            is_paused: self.pools.are_paused(),
         }
     }
 }
@@ -171,6 +177,7 @@ fn console_database(config: &Config, console: &PoolSnapshot) -> DatabaseOverview
         max_connections: None,
         connections: 0,
         clients: console.clients,
+        gate: Gate::default(),
     }
 }
 
@@ -201,6 +208,7 @@ fn database(config: &Config, name: &str, clients: u64) -> Option<DatabaseOvervie
         max_connections: settings.max_db_connections,
         connections: 0,
         clients,
+        gate: Gate::default(),
     })
 }
 

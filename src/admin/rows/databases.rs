@@ -21,8 +21,8 @@ pub(in crate::admin) fn databases(database: &DatabaseOverview) -> Row {
         database.connections,
         0, // max_client_connections
         database.clients,
-        0, // paused
-        0, // disabled
+        u32::from(database.gate.is_paused),
+        u32::from(database.gate.is_disabled),
     ]
 }
 
@@ -67,10 +67,11 @@ mod tests {
             max_connections: Some(50),
             connections: 7,
             clients: 80,
+            gate: crate::pool::Gate { is_paused: true, is_disabled: false },
         };
         let row = databases(&overview);
         assert_eq!(row.len(), columns::DATABASES.len());
-        let golden = "app NULL 5432 app_production NULL 0 1 0 3600 NULL NULL 50 7 0 80 0 0";
+        let golden = "app NULL 5432 app_production NULL 0 1 0 3600 NULL NULL 50 7 0 80 1 0";
         assert_eq!(shown(&row).join(" "), golden);
         overview.host = Some("db".to_owned());
         overview.mode = Some(PoolMode::Session);
