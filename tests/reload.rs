@@ -274,6 +274,7 @@ async fn another_forced_user_is_for_new_clients() {
     assert_eq!(waiting.expect("T D C Z").await[1].columns()[0].as_deref(), Some("weir"));
     assert_eq!(former.value("SELECT current_user").await.as_deref(), Some("weir"));
     drop((former, waiting));
-    let look = "SELECT (count(*) = 0)::int::int8 FROM pg_stat_activity WHERE datname = $1 AND usename = 'weir'";
+    let look =
+        "SELECT (count(*) = 0)::int::int8 FROM pg_stat_activity WHERE datname = $1 AND usename = 'weir'";
     seen(postgres, look, &[&database]).await;
 }

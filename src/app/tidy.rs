@@ -1,8 +1,8 @@
 //! What a storm of clients has needed is given back when it is over.
 
 use super::workers::Workers;
-use crate::net::reduce_stock;
 use crate::admin::AdminConsole;
+use crate::net::reduce_stock;
 use crate::pool::Forgotten;
 use crate::session::Service;
 use std::sync::Arc;

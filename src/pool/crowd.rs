@@ -129,7 +129,8 @@ impl Pools {
         let unused = |pool: &ServerPool| {
             let own = config.crowd.pool_idle;
             let auto = config.crowd.autodb_idle.filter(|_| is_auto(&pool.id.database));
-            let limit = if pool.is_former() { Some(Duration::ZERO) } else { own.into_iter().chain(auto).min() };
+            let limit =
+                if pool.is_former() { Some(Duration::ZERO) } else { own.into_iter().chain(auto).min() };
             limit.is_some_and(|limit| pool.unused_for(now).is_some_and(|unused| unused >= limit))
         };
         let mut gone = Vec::new();

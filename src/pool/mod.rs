@@ -17,6 +17,7 @@ mod rack;
 mod registry;
 #[cfg(test)]
 mod tests;
+mod whereabouts;
 
 pub use checkout::Checkout;
 pub use crowd::{Closed, Forgotten, Presence};
@@ -24,6 +25,7 @@ pub use gates::{Gate, OrderError};
 pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool};
 pub use quota::{Full, Quota, Quotas};
 pub use registry::{PoolSnapshot, Pools};
+pub use whereabouts::{Site, Whereabouts};
 
 use crate::config::PoolSettings;
 use crate::server::{DialError, Parameters};
@@ -48,6 +50,10 @@ pub trait Pooled: Send + 'static {
     type Proof;
     /// Whether it is still as it was when it was put back.
     fn is_quiet(&self) -> bool;
+    /// Whether it is where its host is no longer.
+    fn is_withdrawn(&self) -> bool {
+        false
+    }
     /// Ends it; the future is done when it is really gone.
     fn close(self) -> impl Future<Output = ()> + Send;
     /// What it reported at login.
@@ -349,7 +355,7 @@ impl<C: Connector> Pool<C> {
         now: Instant,
     ) -> Option<(TicketInHand, Held<C::Server>)> {
         let outdated = member.generation != self.generation.load(Ordering::Acquire);
-        if outdated || member.is_expired(now) || self.quotas.excess() > 0 {
+        if outdated || member.server.is_withdrawn() || member.is_expired(now) || self.quotas.excess() > 0 {
             return Some((ticket, member));
         }
         member.idle_since = now;
@@ -383,7 +389,7 @@ impl<C: Connector> Pool<C> {
         self.quotas.pool.set_limit(new.size);
         self.quotas.pool.set_reserve(new.reserve.size);
         let login = |s: &PoolSettings| {
-            (s.host.clone(), s.port, s.dbname.clone(), s.user.clone(), s.password.clone(), s.startup.clone())
+            (s.hosts.clone(), s.port, s.dbname.clone(), s.user.clone(), s.password.clone(), s.startup.clone())
         };
         if login(&old) != login(&new) {
             self.health().clear();

@@ -2,8 +2,9 @@
 
 use super::crowd::Headcount;
 use super::gates::Gates;
-use super::{Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared};
-use crate::config::{Config, PoolMode};
+use super::{Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared, Whereabouts};
+use crate::config::{Balance, Config, PoolMode};
+use crate::net::Resolver;
 use crate::stats::{ServerState, TrafficSnapshot};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -39,6 +40,8 @@ pub struct PoolSnapshot {
     pub id: PoolId,
     /// When its servers go back.
     pub mode: PoolMode,
+    /// How it chooses among several hosts; `None` when there is one.
+    pub balance: Option<Balance>,
     /// Clients that are logged in to it.
     pub clients: u64,
     /// Clients that wait for a server.
@@ -72,6 +75,7 @@ impl Pools {
         let shared = Shared { numbers: Arc::new(1.into()), runtimes, crowded: Arc::new(Notify::new()) };
         let pools = Arc::new(Self { connector, shared, inner: Mutex::default(), changed: Notify::new() });
         pools.shared.runtimes[0].spawn(relieve(Arc::downgrade(&pools), Arc::clone(&pools.shared.crowded)));
+        pools.shared.runtimes[0].spawn(Resolver::keep_fresh(pools.whereabouts().resolver()));
         pools
     }
 
@@ -105,6 +109,12 @@ impl Pools {
         Some(pool)
     }
 
+    /// Where servers are.
+    #[must_use]
+    pub fn whereabouts(&self) -> &Arc<Whereabouts> {
+        &self.connector.whereabouts
+    }
+
     /// All pools, in the order of their names.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<ServerPool>> {
@@ -122,6 +132,7 @@ impl Pools {
     /// Takes over a changed configuration: limits and settings change in place, servers of a changed endpoint are
     /// retired, and the pools of a database that was removed are given up; these are returned.
     pub fn reconfigure(&self, config: &Config) -> Vec<Arc<ServerPool>> {
+        self.whereabouts().reconfigure(config);
         let mut inner = self.lock();
         let mut gone = Vec::new();
         inner.gates.retain(|database| config.database(database).is_some());
@@ -231,6 +242,7 @@ impl ServerPool {
         PoolSnapshot {
             id: self.id.clone(),
             mode: settings.mode,
+            balance: settings.hosts.balance(),
             clients: self.clients.get(),
             waiting,
             oldest_wait,

@@ -208,7 +208,8 @@ impl Session {
         let pool = Arc::clone(&self.pool);
         let waited: Result<Option<Result<ServerCheckout, (Refusal, String)>>, Departure> = {
             let deadline = pool.deadline(since);
-            let mut notice = pool.with_settings(|settings| settings.query_wait_notify).map(|after| since + after);
+            let mut notice =
+                pool.with_settings(|settings| settings.query_wait_notify).map(|after| since + after);
             let mut checkout = std::pin::pin!(pool.stand_in_line(since));
             poll_fn(|cx| {
                 self.heed_orders()?;
@@ -339,6 +340,7 @@ impl Session {
         let record = &self.client.record;
         if let Departure::Dismissed(report) = &departure {
             self.pool.traffic.count(|t| &t.errors);
+            service.errors.count(&report.message);
             if service.config.load().log.pooler_errors {
                 tracing::warn!(client = record.id, sqlstate = %report.code, "pooler error: {}", report.message);
             }

@@ -129,6 +129,15 @@ impl Peer {
         Self { remote: End::new(remote), local: End::new(local) }
     }
 
+    /// The same with the port that a Unix socket has in its name.
+    #[must_use]
+    pub fn at_port(mut self, port: u16) -> Self {
+        if self.remote.host.is_none() {
+            self.remote.port = port;
+        }
+        self
+    }
+
     /// Address of the other side, as it is shown.
     #[must_use]
     pub fn address(&self) -> String {
