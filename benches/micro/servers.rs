@@ -24,6 +24,10 @@ struct Idle;
 impl Pooled for Idle {
     type Proof = ();
 
+    async fn check(&mut self, _query: &str) -> bool {
+        true
+    }
+
     fn is_quiet(&self) -> bool {
         true
     }

@@ -104,6 +104,9 @@ impl App {
             let orphans = clients.iter().filter(|client| client.record.who.database == gone.id.database);
             orphans.for_each(|client| client.order(Order::Remove));
         }
+        if config.pool.care.fast_close {
+            service.clients.list().iter().for_each(|client| client.order(Order::Reconsider));
+        }
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
         notices
     }

@@ -52,6 +52,7 @@ impl<C: Connector> Pool<C> {
     fn tend(self: &Arc<Self>) -> Option<Instant> {
         let now = Instant::now();
         self.retire(now);
+        self.stow_away(now);
         self.rack.balance();
         self.send_away(now);
         let retry = self.dial_as_needed(now);
@@ -67,7 +68,7 @@ impl<C: Connector> Pool<C> {
     fn send_away(&self, now: Instant) {
         let refusal = self.health().refusal(now).filter(|error| !error.is_transient());
         let Some(refusal) = refusal else { return };
-        if self.rack.is_bare() && self.rack.is_waited_for() {
+        if self.is_bare() && self.rack.is_waited_for() {
             self.send_all_away(Refusal::LoginFailed(refusal));
         }
     }
@@ -78,7 +79,7 @@ impl<C: Connector> Pool<C> {
         let generation = self.generation.load(Ordering::Acquire);
         let mut spare = u64::from(self.quotas.pool.staying()).saturating_sub(u64::from(self.minimum()));
         let mut excess = self.quotas.excess();
-        let weeds = self.rack.weed(|member| {
+        let mut unwanted = |member: &Member<C::Server>| {
             if !member.server.is_quiet() || member.generation != generation || excess > 0 {
                 excess = excess.saturating_sub(1);
                 spare = spare.saturating_sub(1);
@@ -90,7 +91,9 @@ impl<C: Connector> Pool<C> {
             let unwanted = expired || (bored && spare > 0);
             spare = spare.saturating_sub(u64::from(unwanted));
             unwanted
-        });
+        };
+        let mut weeds = self.attic.weed(&mut unwanted);
+        weeds.extend(self.rack.weed(&mut unwanted));
         weeds.into_iter().for_each(|member| self.close(*member));
     }
 
@@ -104,14 +107,16 @@ impl<C: Connector> Pool<C> {
 
     /// Starts dials for those who wait and for the minimum; tells when a pause after a failure ends.
     fn dial_as_needed(self: &Arc<Self>, now: Instant) -> Option<Instant> {
-        let needed = |pool: &Self| {
+        let needed = |pool: &Arc<Self>| {
             // An idle server while somebody waits is one that was handed over and not yet taken up: no reason to dial.
             let unserved = pool.queue().0.saturating_sub(pool.rack.idle_count());
             let waiting = u64::try_from(unserved).unwrap_or(u64::MAX);
+            let checking = pool.check_as_needed(waiting);
             let missing = pool.minimum().saturating_sub(pool.quotas.pool.used());
             let under_way = pool.dialling.get();
             under_way < pool.health().dials(DIALS)
-                && (waiting > under_way || (missing > 0 && under_way == 0 && !pool.quotas.are_wanted()))
+                && (waiting > under_way + checking
+                    || (missing > 0 && under_way == 0 && !pool.quotas.are_wanted()))
         };
         while !self.is_held_back() && needed(self) {
             let retry_at = self.health().retry_at();

@@ -52,7 +52,9 @@ pub struct PoolSnapshot {
     pub active: usize,
     /// Servers that stand idle.
     pub idle: usize,
-    /// Servers that are being cleaned.
+    /// Servers that stand idle and are checked before they are used.
+    pub used: usize,
+    /// Servers that are being cleaned or checked.
     pub tested: usize,
     /// Servers held back by a cancel.
     pub being_canceled: usize,
@@ -248,6 +250,7 @@ impl ServerPool {
             oldest_wait,
             active: count(ServerState::Active),
             idle: count(ServerState::Idle),
+            used: count(ServerState::Used),
             tested: count(ServerState::Tested),
             being_canceled: count(ServerState::BeingCanceled),
             login: self.dialling_count(),
@@ -263,7 +266,7 @@ impl PoolSnapshot {
     /// Server connections that there are or are being made.
     #[must_use]
     pub fn servers(&self) -> u64 {
-        let open = self.active + self.idle + self.tested + self.being_canceled;
+        let open = self.active + self.idle + self.used + self.tested + self.being_canceled;
         u64::try_from(open).unwrap_or(u64::MAX).saturating_add(self.login)
     }
 }

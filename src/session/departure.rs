@@ -112,6 +112,21 @@ pub(super) fn removed() -> Departure {
         .into()
 }
 
+/// The session's server is to be replaced, and the session is not to keep it any longer.
+pub(super) fn reconfigured() -> Departure {
+    Report::fatal(sqlstate::ADMIN_SHUTDOWN, "database configuration changed")
+        .hint("server_fast_close cuts sessions whose server is to be replaced (RECONNECT, RELOAD).")
+        .into()
+}
+
+/// The client sent a Query where none is wanted.
+pub(super) fn no_simple_queries() -> Departure {
+    Report::fatal(sqlstate::PROTOCOL_VIOLATION, "PQexec disallowed")
+        .detail("The simple query protocol is refused here.")
+        .hint("disable_pqexec decides; the extended protocol (PQexecParams) is served.")
+        .into()
+}
+
 /// The client waits for a server. The text is PgBouncer's.
 pub(super) fn in_line(pool: &str) -> Report {
     Report::notice("No server connection available in postgres backend, client being queued")

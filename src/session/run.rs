@@ -2,7 +2,7 @@
 
 use super::client::{Order, Registration};
 use super::departure::{self, Departure};
-use super::idle::{Call, Intake};
+use super::idle::{Call, Intake, Rules};
 use super::link::{Link, OwnStatements, Tracking, describe};
 use super::login::Admitted;
 use super::relay::{Fate, Parting};
@@ -43,11 +43,14 @@ pub(super) struct Session {
     pub(super) client: Registration,
     pub(super) timeouts: Arc<ClientTimeouts>,
     pub(super) timer: Timer,
-    /// `max_packet_size`.
-    pub(super) limit: u32,
+    /// What it may send.
+    pub(super) rules: Rules,
     log_disconnect: bool,
     log_errors: bool,
 }
+
+/// What comes of a wait: a server, or why not and what the pool looked like then.
+type Served = Result<ServerCheckout, (Refusal, String)>;
 
 /// Lives a session to its end.
 pub(super) async fn run(service: Arc<Service>, mut session: Box<Session>) {
@@ -81,7 +84,10 @@ impl Session {
             interner: Arc::clone(&service.interner),
             timeouts: service.shared.timeouts(timeouts),
             timer: Timer::default(),
-            limit: config.limits.max_packet_size,
+            rules: Rules {
+                max_packet_size: config.limits.max_packet_size,
+                no_simple_queries: config.crowd.no_simple_queries,
+            },
             log_disconnect: config.log.disconnections,
             log_errors: config.log.pooler_errors,
             pool,
@@ -135,7 +141,7 @@ impl Session {
             let call = if self.up.fresh().is_empty() {
                 Call::More
             } else {
-                self.intake.examine(&mut self.up, &mut self.down, self.limit)?
+                self.intake.examine(&mut self.up, &mut self.down, self.rules)?
             };
             if self.down.has_output()
                 && let Poll::Ready(Err(_)) = self.down.poll_drain(cx, &mut self.stream)
@@ -162,6 +168,7 @@ impl Session {
     /// Orders to a session without a server.
     fn heed_orders(&self) -> Result<(), Departure> {
         self.heed_orders_to_end()?;
+        self.client.take_order(Order::Reconsider); // of a server that it does not have
         if self.client.has_order(Order::Leave) {
             return Err(Report::fatal(sqlstate::ADMIN_SHUTDOWN, "server shutting down").into());
         }
@@ -206,7 +213,7 @@ impl Session {
         self.client.record.requested_at(unix_micros_at(since));
         self.client.wait_in_line();
         let pool = Arc::clone(&self.pool);
-        let waited: Result<Option<Result<ServerCheckout, (Refusal, String)>>, Departure> = {
+        let waited: Result<Option<Served>, Departure> = {
             let deadline = pool.deadline(since);
             let mut notice =
                 pool.with_settings(|settings| settings.query_wait_notify).map(|after| since + after);
@@ -297,6 +304,10 @@ impl Session {
         let clean = server.settle(&self.up);
         self.down = server.take_undelivered();
         match clean {
+            Ok(_) if self.pool.resets_always() => {
+                let reset = self.pool.settings().server_reset_query.clone();
+                tokio::spawn(recover(server, Pipe::default(), reset));
+            }
             Ok(clean) if !server.cancel_handle().is_fenced() => server.release_since(clean, quiet),
             Ok(_) => drop(tokio::spawn(release_behind_fence(server))),
             Err(why) => tracing::debug!(server = server.record().id, "server is not used again: {why}"),
@@ -317,6 +328,7 @@ impl Session {
             let up = std::mem::take(&mut self.up);
             let reset = match mode {
                 PoolMode::Session => self.pool.settings().server_reset_query.clone(),
+                _ if self.pool.resets_always() => self.pool.settings().server_reset_query.clone(),
                 PoolMode::Transaction | PoolMode::Statement => String::new(),
             };
             tokio::spawn(recover(server, up, reset));
