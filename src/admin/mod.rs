@@ -206,6 +206,10 @@ impl Console for AdminConsole {
     fn run<'a>(&'a self, service: &'a Arc<Service>, role: Role, command: &'a str) -> Answering<'a> {
         Box::pin(self.answer(service, role, command))
     }
+
+    fn totals(&self, service: &Service) -> Totals {
+        self.averages.with_retired(Self::totals(self, service))
+    }
 }
 
 /// An error under PgBouncer's usual code.

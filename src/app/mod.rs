@@ -139,6 +139,7 @@ fn assemble(
             peers: crate::session::Peers::default(),
             logins: Gauge::default(),
             traffic: Traffic::default(),
+            errors: crate::stats::Errors::default(),
             adopted: crate::session::Adopted::default(),
             shared: crate::session::Shared::default(),
             interner: Arc::default(),

@@ -85,6 +85,9 @@ pub enum Refusal {
     /// All clients of the database were sent away (KILL).
     #[error("database removed")]
     Killed,
+    /// The process is about to end.
+    #[error("server shutting down")]
+    ShuttingDown,
     /// The pool is gone.
     #[error("the pool is closed")]
     Closed,

@@ -91,6 +91,7 @@ pub(super) fn refused(refusal: &Refusal, pool: &str) -> Departure {
             .hint("No server connection is left, and the next login is tried after server_login_retry."),
         Refusal::LoginFailed(error) => error.report(),
         Refusal::Killed => return removed(),
+        Refusal::ShuttingDown => Report::fatal(sqlstate::ADMIN_SHUTDOWN, refusal.to_string()),
         Refusal::Closed => {
             Report::fatal(sqlstate::ADMIN_SHUTDOWN, "the database was removed from the configuration")
         }

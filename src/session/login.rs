@@ -318,6 +318,7 @@ impl Front {
         }
         if let Departure::Dismissed(report) = departure {
             service.traffic.count(|t| &t.errors);
+            service.errors.count(&report.message);
             if report.put(&mut self.out).is_ok() {
                 let _heard_or_not = timeout(FAREWELL, self.dialogue.send(&self.out)).await;
             }

@@ -40,7 +40,7 @@ use crate::config::Config;
 use crate::net::{Ends, Stream};
 use crate::pool::{Pools, Proofs};
 use crate::server::Interner;
-use crate::stats::{Gauge, Traffic};
+use crate::stats::{Errors, Gauge, Traffic};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +75,8 @@ pub struct Service {
     pub logins: Gauge,
     /// What happened outside of any pool: refused and failed logins, errors.
     pub traffic: Traffic,
+    /// Errors that clients were told, by their text.
+    pub errors: Errors,
     /// What startup settings of clients turned out to mean.
     pub adopted: Adopted,
     /// What clients have in common.

@@ -5,7 +5,7 @@ use crate::config::{Balance, Config, Host, PoolMode, PoolSettings};
 use crate::net::NameView;
 use crate::pool::{Gate, PoolId, PoolSnapshot};
 use crate::server::InternerTotals;
-use crate::stats::TrafficSnapshot;
+use crate::stats::{ClientRecord, ClientState, Identity, TrafficSnapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
 use std::sync::Arc;
@@ -36,6 +36,12 @@ pub struct Overview {
     pub logins: u64,
     /// What happened outside of any pool.
     pub traffic: TrafficSnapshot,
+    /// The counters of each database, and of the console, since the process began.
+    pub totals: BTreeMap<String, TrafficSnapshot>,
+    /// Who is here and what they do, the console's visitors too.
+    pub sessions: Vec<(Arc<Identity>, ClientState)>,
+    /// Errors that clients were told, by their text.
+    pub errors: Vec<(&'static str, u64)>,
     /// Named prepared statements of all clients.
     pub statements: InternerTotals,
     /// Names of hosts that were looked up.
@@ -113,6 +119,10 @@ impl Service {
         databases.push(console_database(&config, &console));
         databases.sort_by(|a, b| a.name.cmp(&b.name));
         let clients = self.clients.list();
+        let visitors = self.clients.visitors();
+        let session = |record: &ClientRecord| (Arc::clone(&record.who), record.state());
+        let sessions = clients.iter().map(|client| session(&client.record));
+        let sessions = sessions.chain(visitors.iter().map(|visitor| session(visitor))).collect();
         let listed = self.users.load_full();
         let clients_by_user = sums(clients.iter().map(|client| (client.record.who.user.as_str(), 1)));
         Overview {
@@ -124,6 +134,9 @@ impl Service {
             databases,
             logins: self.logins.get(),
             traffic: self.traffic.snapshot(),
+            totals: self.console.totals(self),
+            sessions,
+            errors: self.errors.snapshot(),
             statements: self.interner.totals(),
             names: self.names(),
             lookups: self.pools.whereabouts().resolver().under_way(),

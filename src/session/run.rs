@@ -317,6 +317,7 @@ impl Session {
         let record = &self.client.record;
         if let Departure::Dismissed(report) = &departure {
             self.pool.traffic.count(|t| &t.errors);
+            service.errors.count(&report.message);
             if service.config.load().log.pooler_errors {
                 tracing::warn!(client = record.id, sqlstate = %report.code, "pooler error: {}", report.message);
             }
