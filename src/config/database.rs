@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::build::{error, pool_mode, port};
 use super::error::{Findings, Problem, Remark};
+use super::lookup::AuthQuery;
 use super::model::{Config, Database, Host, Secret};
 use super::resolve::Values;
 
@@ -31,6 +32,7 @@ pub(super) fn database(values: &Values, config: &Config, findings: &mut Findings
         server_lifetime: values.timeout("server_lifetime"),
         query_wait_timeout: values.timeout("query_wait_timeout"),
         startup: startup(values),
+        auth: AuthQuery::of(values),
     })
 }
 

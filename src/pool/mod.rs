@@ -8,6 +8,7 @@ mod checkout;
 mod health;
 mod keeper;
 mod line;
+mod lookup;
 mod member;
 mod postgres;
 mod quota;
@@ -15,11 +16,14 @@ mod rack;
 mod registry;
 #[cfg(test)]
 mod tests;
+mod users;
 
 pub use checkout::Checkout;
+pub use lookup::{Found, LookupError, Lookups};
 pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool};
 pub use quota::{Full, Quota, Quotas};
 pub use registry::{PoolSnapshot, Pools};
+pub use users::{AuthFileError, Listed, Users};
 
 use crate::config::PoolSettings;
 use crate::server::{DialError, Parameters};
@@ -366,7 +370,16 @@ impl<C: Connector> Pool<C> {
         self.round_robin.store(new.server_round_robin, Ordering::Relaxed);
         self.quotas.pool.set_limit(new.size);
         let login = |s: &PoolSettings| {
-            (s.host.clone(), s.port, s.dbname.clone(), s.user.clone(), s.password.clone(), s.startup.clone())
+            let asked = s.lookup.as_ref().map(|lookup| (lookup.database.clone(), Arc::clone(&lookup.query)));
+            (
+                s.host.clone(),
+                s.port,
+                s.dbname.clone(),
+                s.user.clone(),
+                s.password.clone(),
+                s.startup.clone(),
+                asked,
+            )
         };
         if login(&old) != login(&new) {
             self.health().clear();

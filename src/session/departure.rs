@@ -66,6 +66,13 @@ pub(super) fn no_database(name: &str) -> Departure {
         .into()
 }
 
+/// Nobody knows who the client is, and the database does not say whom to log in as.
+pub(super) fn nobody_to_log_in_as() -> Departure {
+    Report::fatal(sqlstate::PROTOCOL_VIOLATION, "bouncer config error")
+        .detail("auth_type = any does not know who a client is, and the database forces no user.")
+        .into()
+}
+
 /// The client gets no server. `pool` tells what the pool looked like.
 pub(super) fn refused(refusal: &Refusal, pool: &str) -> Departure {
     let report = match refusal {

@@ -99,10 +99,10 @@ impl Service {
         databases.push(console_database(&config, &console));
         databases.sort_by(|a, b| a.name.cmp(&b.name));
         let clients = self.clients.list();
-        let listed = self.users.load_full();
+        let listed = self.users.listed();
         let clients_by_user = sums(clients.iter().map(|client| (client.record.who.user.as_str(), 1)));
         Overview {
-            users: users(&config, listed.users(), &pools, &clients_by_user),
+            users: users(&config, listed.list.users(), &pools, &clients_by_user),
             clients: clients_by_user.values().sum(),
             config,
             pools,
