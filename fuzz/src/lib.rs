@@ -165,7 +165,8 @@ pub fn userlist(data: &[u8]) {
 pub fn hba(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (maps, _flaws) = IdentMaps::parse(text);
-    let files = |name: &str| if name == "names" { Ok("alice, all @names".to_owned()) } else { Err(String::new()) };
+    let files =
+        |name: &str| if name == "names" { Ok("alice, all @names".to_owned()) } else { Err(String::new()) };
     let parsed = parse(text, &maps, &files);
     let said = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).count();
     assert_eq!(parsed.hba.rules().len() + parsed.flaws.len(), said);
@@ -174,7 +175,8 @@ pub fn hba(data: &[u8]) {
         let [same] = again.hba.rules() else { panic!("{rule} is no rule of its own") };
         assert_eq!((same.to_string(), same.method()), (rule.to_string(), rule.method()));
     }
-    for way in [Way::Unix, Way::Plain([127, 0, 0, 1].into()), Way::Tls(std::net::Ipv6Addr::LOCALHOST.into())] {
+    for way in [Way::Unix, Way::Plain([127, 0, 0, 1].into()), Way::Tls(std::net::Ipv6Addr::LOCALHOST.into())]
+    {
         let visit = Visit { database: "weir", user: "alice", replication: data.len() % 2 == 0, way };
         if let Some(rule) = parsed.hba.find(&visit) {
             assert!(parsed.flaws.iter().all(|flaw| flaw.line != rule.line()));
