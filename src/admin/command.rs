@@ -1,6 +1,7 @@
 //! Commands of the console, as PgBouncer spells them.
 
 use super::Shutdown;
+use super::control::Control;
 use super::token::{Token, tokens};
 use crate::session::Role;
 
@@ -21,8 +22,8 @@ pub enum Command {
     Shutdown(Shutdown),
     /// Close the connection of a client, by its number.
     KillClient(u64),
-    /// Close the servers of a database, or of all, when they are released.
-    Reconnect(Option<String>),
+    /// Hold back, close, end: PAUSE and the like.
+    Control(Control),
     /// PgBouncer knows it, pgweir does not yet.
     Unsupported {
         /// The command.
@@ -93,10 +94,14 @@ shows! {
     Lists = "LISTS",
     /// Whether it is paused.
     State = "STATE",
-    /// Other poolers of a group; there are none.
+    /// Other poolers of a group.
     Peers = "PEERS",
-    /// Connections to them; there are none.
+    /// Connections to them.
     PeerPools = "PEER_POOLS",
+    /// A row for each host name that is looked up.
+    DnsHosts = "DNS_HOSTS",
+    /// A row for each zone of host names.
+    DnsZones = "DNS_ZONES",
 }
 
 /// What PgBouncer answers for settings that drivers look at or set without need.
@@ -109,18 +114,9 @@ const SETTINGS: [(&str, &str); 6] = [
     ("extra_float_digits", "2"),
 ];
 
-/// Commands of PgBouncer that are not here yet.
-const OTHER_COMMANDS: [&str; 7] = ["DISABLE", "ENABLE", "KILL", "PAUSE", "RESUME", "SUSPEND", "WAIT_CLOSE"];
-
 /// Tables of PgBouncer that are not here yet. `FDS` hands out secrets, so it is for administrators.
-const OTHER_SHOWS: [(&str, Role); 6] = [
-    ("ACTIVE_SOCKETS", Role::Stats),
-    ("DNS_HOSTS", Role::Stats),
-    ("DNS_ZONES", Role::Stats),
-    ("FDS", Role::Admin),
-    ("MEM", Role::Stats),
-    ("SOCKETS", Role::Stats),
-];
+const OTHER_SHOWS: [(&str, Role); 4] =
+    [("ACTIVE_SOCKETS", Role::Stats), ("FDS", Role::Admin), ("MEM", Role::Stats), ("SOCKETS", Role::Stats)];
 
 /// How much of a text an error repeats, in characters.
 const SHOWN: usize = 200;
@@ -158,12 +154,8 @@ impl Command {
             ("SHOW" | "SELECT", Some(what)) => Self::show(what)?,
             ("RELOAD", None) => Self::Reload,
             ("SHUTDOWN", how) => Self::Shutdown(shutdown(how)?),
-            ("RECONNECT", database) => Self::Reconnect(database.map(str::to_owned)),
             ("KILL_CLIENT", id) => return Some(kill_client(id)),
-            (other, _) if OTHER_COMMANDS.contains(&other) => {
-                Self::Unsupported { what: other.to_owned(), role: Role::Admin }
-            }
-            _ => return None,
+            (word, argument) => Self::Control(Control::of(word, argument)?),
         };
         Some(Ok(known))
     }
@@ -191,7 +183,7 @@ impl Command {
     pub fn role(&self) -> Role {
         match self {
             Self::Empty | Self::Show(_) | Self::ShowSetting(..) | Self::SetSetting => Role::Stats,
-            Self::Reload | Self::Shutdown(_) | Self::KillClient(_) | Self::Reconnect(_) => Role::Admin,
+            Self::Reload | Self::Shutdown(_) | Self::KillClient(_) | Self::Control(_) => Role::Admin,
             Self::Unsupported { role, .. } => *role,
         }
     }
@@ -221,6 +213,7 @@ mod tests {
 
     #[test]
     fn commands_are_read_as_pgbouncer_reads_them() {
+        let control = |word, database| Command::Control(Control::of(word, database).unwrap());
         let unsupported = |what: &str, role| Command::Unsupported { what: what.to_owned(), role };
         let cases = [
             ("", Command::Empty),
@@ -242,10 +235,10 @@ mod tests {
             ("SHUTDOWN WAIT_FOR_CLIENTS", Command::Shutdown(Shutdown::WaitForClients)),
             ("KILL_CLIENT 42", Command::KillClient(42)),
             ("KILL_CLIENT \"42\"", Command::KillClient(42)),
-            ("RECONNECT", Command::Reconnect(None)),
-            ("RECONNECT \"My \"\"db\"\"\"", Command::Reconnect(Some("My \"db\"".to_owned()))),
-            ("pause app;", unsupported("PAUSE", Role::Admin)),
-            ("KILL", unsupported("KILL", Role::Admin)),
+            ("RECONNECT", control("RECONNECT", None)),
+            ("RECONNECT \"My \"\"db\"\"\"", control("RECONNECT", Some("My \"db\""))),
+            ("pause app;", control("PAUSE", Some("app"))),
+            ("KILL", control("KILL", None)),
             ("show fds", unsupported("SHOW FDS", Role::Admin)),
             ("show sockets", unsupported("SHOW SOCKETS", Role::Stats)),
         ];
@@ -312,7 +305,7 @@ mod tests {
         #[test]
         fn any_name_can_be_quoted(name in "[^\0]{1,20}") {
             let text = format!("RECONNECT \"{}\"", name.replace('"', "\"\""));
-            prop_assert_eq!(Command::parse(&text), Ok(Command::Reconnect(Some(name))));
+            prop_assert_eq!(Command::parse(&text).ok(), Control::of("RECONNECT", Some(&name)).map(Command::Control));
         }
     }
 }

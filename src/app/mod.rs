@@ -17,14 +17,14 @@ use crate::auth::KeyCache;
 use crate::config::{Config, ConfigErrors, Loaded, process_environment};
 use crate::metrics;
 use crate::net::ListenError;
-use crate::pool::{AuthFileError, Pools, Postgres, Users};
+use crate::pool::{AuthFileError, Pools, Postgres, Users, Whereabouts};
 use crate::session::Service;
 use crate::stats::{Gauge, Traffic};
 use arc_swap::ArcSwap;
 use listen::Bound;
 use reload::{Access, App};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -50,6 +50,14 @@ pub enum StartError {
     /// The rules of `auth_type = hba` are wrong.
     #[error(transparent)]
     Rules(#[from] RulesError),
+    /// The file of name servers is of no use.
+    #[error("resolv_conf {}: {error}", path.display())]
+    ResolvConf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: io::Error,
+    },
     /// A socket cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -84,7 +92,8 @@ pub async fn run(file: &Path, verbosity: Verbosity) -> Result<(), StartError> {
     let bound = Bound::bind(&config)?;
     let exporter = bind_exporter(&config).await?;
     let workers = Workers::start(config.workers)?;
-    let (app, service) = assemble(loaded, access, &workers);
+    let whereabouts = Whereabouts::new(&config.dns).map_err(|error| resolv_conf(&config, error))?;
+    let (app, service) = assemble(loaded, access, whereabouts, &workers);
     let listeners = bound.serve(&service, &workers);
     if let Some(listener) = exporter {
         tokio::spawn(metrics::serve(listener, Arc::clone(&service)));
@@ -96,7 +105,16 @@ pub async fn run(file: &Path, verbosity: Verbosity) -> Result<(), StartError> {
     Ok(())
 }
 
-fn assemble(loaded: Loaded, access: Access, workers: &Workers) -> (Arc<App>, Arc<Service>) {
+fn resolv_conf(config: &Config, error: io::Error) -> StartError {
+    StartError::ResolvConf { path: config.dns.resolv_conf.clone().unwrap_or_default(), error }
+}
+
+fn assemble(
+    loaded: Loaded,
+    access: Access,
+    whereabouts: Whereabouts,
+    workers: &Workers,
+) -> (Arc<App>, Arc<Service>) {
     let users = Arc::new(Users::new(access.users));
     let keys = Arc::new(KeyCache::new(KEYS));
     let proofs = Arc::default();
@@ -106,6 +124,7 @@ fn assemble(loaded: Loaded, access: Access, workers: &Workers) -> (Arc<App>, Arc
         proofs: Arc::clone(&proofs),
         lookups: Arc::default(),
         epochs: Arc::default(),
+        whereabouts: Arc::new(whereabouts),
     };
     let app = Arc::new_cyclic(|app: &std::sync::Weak<App>| {
         let verbs: Arc<dyn Verbs> = Arc::new(reload::Commands(app.clone()));
@@ -119,8 +138,10 @@ fn assemble(loaded: Loaded, access: Access, workers: &Workers) -> (Arc<App>, Arc
             proofs,
             pools: Pools::new(connector, Arc::clone(&workers.0)),
             clients: crate::session::Clients::default(),
+            peers: crate::session::Peers::default(),
             logins: Gauge::default(),
             traffic: Traffic::default(),
+            errors: crate::stats::Errors::default(),
             adopted: crate::session::Adopted::default(),
             shared: crate::session::Shared::default(),
             interner: Arc::default(),

@@ -78,11 +78,12 @@ impl App {
         service.adopted.clear();
         service.proofs.keep_those_of(&service.users);
         service.pools.lookups().forget();
+        service.peers.reconfigure(&config.peering);
         for gone in service.pools.reconfigure(&config) {
             self.console.retire(&gone.id.database, gone.traffic.snapshot());
             let clients = service.clients.list();
             let orphans = clients.iter().filter(|client| client.record.who.database == gone.id.database);
-            orphans.for_each(|client| client.order(Order::Kill));
+            orphans.for_each(|client| client.order(Order::Remove));
         }
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
         notices

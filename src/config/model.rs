@@ -3,6 +3,8 @@
 //! Names, units and defaults are PgBouncer's. A duration or limit that PgBouncer switches off with `0` is an
 //! `Option` here, so that no code has to remember what zero means.
 
+use super::hosts::Hosts;
+use super::peers::Peering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -38,10 +40,25 @@ pub struct Config {
     pub ignore_startup_parameters: BTreeSet<String>,
     /// What clients are told at their login beside what PostgreSQL tells.
     pub welcome: Welcome,
+    /// How names of hosts are looked up.
+    pub dns: Dns,
+    /// This process among its peers.
+    pub peering: Peering,
     /// Runtime threads; at least 1.
     pub workers: usize,
     /// Where `GET /metrics` answers; `None` when it is off.
     pub metrics_listen: Option<SocketAddr>,
+}
+
+/// How names of hosts are looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// How long an answer is kept.
+    pub max_ttl: Duration,
+    /// How long it is kept that there was none.
+    pub nxdomain_ttl: Duration,
+    /// Another `resolv.conf`; `None` asks the system.
+    pub resolv_conf: Option<PathBuf>,
 }
 
 /// Where clients come in.
@@ -247,8 +264,8 @@ pub enum LogFormat {
 /// An entry of `[databases]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
-    /// Where the server is.
-    pub host: Host,
+    /// Where its servers are.
+    pub hosts: Hosts,
     /// Its port, and the suffix of its socket file.
     pub port: u16,
     /// Database on the server; `None` is the name that the client asked for.
@@ -273,15 +290,6 @@ pub struct Database {
     pub startup: BTreeMap<String, String>,
     /// Overrides `auth_user`, `auth_query` and `auth_dbname`.
     pub auth: AuthQuery,
-}
-
-/// Where a server is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Host {
-    /// A Unix socket in this folder.
-    Unix(PathBuf),
-    /// A host name or an IP address.
-    Tcp(String),
 }
 
 /// An entry of `[users]`: overrides of the database's and the global settings.
@@ -333,7 +341,7 @@ impl std::fmt::Debug for Secret {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolSettings {
     /// Where its servers are.
-    pub host: Host,
+    pub hosts: Hosts,
     /// Port, and the suffix of the socket file.
     pub port: u16,
     /// Database on the server.
@@ -402,7 +410,7 @@ impl Config {
         let defaults = &self.pool;
         let overrides = self.users.get(user).map(Arc::as_ref);
         Some(PoolSettings {
-            host: entry.host.clone(),
+            hosts: entry.hosts.clone(),
             port: entry.port,
             dbname: entry.dbname.clone().unwrap_or_else(|| database.to_owned()),
             user: self.server_user(database, user)?.to_owned(),

@@ -3,10 +3,11 @@
 use super::{FAREWELL, Service};
 use crate::config::Config;
 use crate::net::{Broken, Dialogue};
-use crate::stats::{Peer, unix_micros};
+use crate::stats::{Peer, TrafficSnapshot, unix_micros};
 use crate::wire::backend::{self, Status};
 use crate::wire::{Report, TooLong, split_cstr, sqlstate};
 use bytes::BytesMut;
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::time::timeout;
@@ -46,6 +47,10 @@ pub type Answering<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 pub trait Console: Send + Sync + std::fmt::Debug {
     /// Runs one command.
     fn run<'a>(&'a self, service: &'a Arc<Service>, role: Role, command: &'a str) -> Answering<'a>;
+
+    /// The counters of each database since the process began, as `SHOW STATS_TOTALS` shows them: those of pools that are
+    /// gone are among them.
+    fn totals(&self, service: &Service) -> BTreeMap<String, TrafficSnapshot>;
 }
 
 /// Somebody on the console.
