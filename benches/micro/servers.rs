@@ -132,5 +132,6 @@ fn settings(size: u32) -> PoolSettings {
         reserve: Reserve::default(),
         care: Care::default(),
         query_wait_notify: None,
+        lookup: None,
     }
 }

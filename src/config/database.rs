@@ -7,6 +7,7 @@ use super::build::{error, pool_mode, port};
 use super::care;
 use super::error::{Findings, Problem, Remark};
 use super::hosts::{Balance, Host, Hosts};
+use super::lookup::AuthQuery;
 use super::model::{Config, Database, Secret};
 use super::resolve::Values;
 
@@ -36,6 +37,7 @@ pub(super) fn database(values: &Values, config: &Config, findings: &mut Findings
         max_client_connections: values.limit("max_db_client_connections"),
         connect_query: values.text("connect_query").map(str::to_owned),
         startup: startup(values),
+        auth: AuthQuery::of(values),
     })
 }
 

@@ -51,6 +51,10 @@ impl<C: Connector> Pool<C> {
     pub(super) fn stow_away(&self, now: Instant) {
         let settings = self.settings.load();
         let Some(Check { delay, .. }) = &settings.care.check else { return };
+        // What stands on the rack while somebody waits has just been checked or used, and is theirs.
+        if self.rack.is_waited_for() {
+            return;
+        }
         // Under the lock, so that whoever finds no server on the rack finds it here.
         let mut attic = self.attic.servers();
         let idle_for_long = self.rack.weed(|member| now.duration_since(member.idle_since) >= *delay);

@@ -7,10 +7,12 @@
 mod attic;
 mod checkout;
 mod crowd;
+mod dedicated;
 mod gates;
 mod health;
 mod keeper;
 mod line;
+mod lookup;
 mod member;
 mod postgres;
 mod quota;
@@ -18,14 +20,18 @@ mod rack;
 mod registry;
 #[cfg(test)]
 mod tests;
+mod users;
 mod whereabouts;
 
 pub use checkout::Checkout;
 pub use crowd::{Closed, Forgotten, Presence};
+pub use dedicated::Dedicated;
 pub use gates::{Gate, OrderError};
+pub use lookup::{Found, LookupError, Lookups};
 pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool};
 pub use quota::{Full, Quota, Quotas};
 pub use registry::{PoolSnapshot, Pools};
+pub use users::{AuthFileError, Listed, Users};
 pub use whereabouts::{Site, Whereabouts};
 
 use crate::config::PoolSettings;
@@ -145,6 +151,9 @@ pub struct Pool<C: Connector> {
     wake: Arc<Notify>,
     shared: Shared,
     turn: AtomicU64,
+    /// Clients that wait for a server of their own, and how many servers that come back are to be closed for them.
+    seekers: AtomicU64,
+    claims: AtomicU64,
 }
 
 /// What all pools of a process share.
@@ -200,6 +209,8 @@ impl<C: Connector> Pool<C> {
             wake,
             shared,
             turn: AtomicU64::new(0),
+            seekers: AtomicU64::new(0),
+            claims: AtomicU64::new(0),
         });
         pool.shared.runtimes[0].spawn(keeper::keep(Arc::downgrade(&pool)));
         pool
@@ -370,7 +381,13 @@ impl<C: Connector> Pool<C> {
         now: Instant,
     ) -> Option<(TicketInHand, Held<C::Server>)> {
         let outdated = member.generation != self.generation.load(Ordering::Acquire);
-        if outdated || member.server.is_withdrawn() || member.is_expired(now) || self.quotas.excess() > 0 {
+        let claimed = self.claims.load(Ordering::Relaxed) > 0 && self.claims.swap(0, Ordering::AcqRel) > 0;
+        if claimed
+            || outdated
+            || member.server.is_withdrawn()
+            || member.is_expired(now)
+            || self.quotas.excess() > 0
+        {
             return Some((ticket, member));
         }
         member.idle_since = now;
@@ -415,7 +432,16 @@ impl<C: Connector> Pool<C> {
         self.quotas.pool.set_limit(new.size);
         self.quotas.pool.set_reserve(new.reserve.size);
         let login = |s: &PoolSettings| {
-            (s.hosts.clone(), s.port, s.dbname.clone(), s.user.clone(), s.password.clone(), s.startup.clone())
+            let asked = s.lookup.as_ref().map(|lookup| (lookup.database.clone(), Arc::clone(&lookup.query)));
+            (
+                s.hosts.clone(),
+                s.port,
+                s.dbname.clone(),
+                s.user.clone(),
+                s.password.clone(),
+                s.startup.clone(),
+                asked,
+            )
         };
         if login(&old) != login(&new) {
             self.health().clear();

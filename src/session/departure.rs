@@ -59,6 +59,14 @@ pub(super) fn too_many_clients(config: &Config) -> Departure {
         .into()
 }
 
+/// The startup parameter `replication` is neither a boolean nor `database`.
+pub(super) fn not_replication(value: &str) -> Departure {
+    let text = format!("invalid value for parameter \"replication\": \"{value}\"");
+    Report::fatal(sqlstate::INVALID_PARAMETER_VALUE, text)
+        .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".")
+        .into()
+}
+
 /// There is no such database.
 fn no_database(name: &str) -> Departure {
     Report::fatal(sqlstate::INVALID_CATALOG_NAME, format!("no such database: {name}"))
@@ -85,6 +93,13 @@ pub(super) fn closed(closed: Closed, database: &str, user: &str) -> Departure {
         Closed::UserFull(limit) => full("max_user_client_connections", "user", user, limit),
     };
     report.into()
+}
+
+/// Nobody knows who the client is, and the database does not say whom to log in as.
+pub(super) fn nobody_to_log_in_as() -> Departure {
+    Report::fatal(sqlstate::PROTOCOL_VIOLATION, "bouncer config error")
+        .detail("auth_type = any does not know who a client is, and the database forces no user.")
+        .into()
 }
 
 /// The client gets no server. `pool` tells what the pool looked like.
@@ -132,6 +147,12 @@ pub(super) fn in_line(pool: &str) -> Report {
     Report::notice("No server connection available in postgres backend, client being queued")
         .detail(pool.to_owned())
         .hint("query_wait_notify decides when this is told, query_wait_timeout when the wait ends.")
+}
+
+/// An administrator ended the session.
+pub(super) fn killed() -> Departure {
+    let text = "terminating connection due to administrator command";
+    Report::fatal(sqlstate::ADMIN_SHUTDOWN, text).into()
 }
 
 /// The server is lost. When its own last words have reached the client, nothing is added to them.

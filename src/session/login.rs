@@ -1,21 +1,24 @@
 //! The login: who is it, may it come in, and what it is told when it does.
 
+use super::access::{self, Demand, Visitor};
 use super::client::{Admission, Credentials, Registration};
-use super::console::{Role, Visitor};
+use super::console::{self, Role};
 use super::departure::{self, Departure};
 use super::greeting::{Greeting, greet};
+use super::replication::{Enrolled, Replicating};
 use super::run::Session;
-use super::{FAREWELL, Service, peers, welcome};
+use super::{CONSOLE, FAREWELL, Service, link, peers, told, welcome};
 use crate::auth::ChannelBinding;
 use crate::auth::{Exchange, Proof, Step};
-use crate::config::Config;
+use crate::config::{AuthMethod, Config};
 use crate::net::{Dialogue, Ends, Stream};
-use crate::pool::ServerPool;
+use crate::pool::{Presence, ServerPool};
 use crate::server::Settings;
-use crate::stats::{ClientRecord, Peer};
+use crate::stats::{ClientRecord, Peer, Replication};
 use crate::wire::backend::{self, AUTHENTICATION_OK, Status};
 use crate::wire::{ProtocolVersion, Report, Startup, sqlstate};
 use bytes::BytesMut;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::timeout;
 
@@ -23,7 +26,7 @@ use tokio::time::timeout;
 const PASSWORD_MESSAGE: u32 = 65_535 + 5;
 
 /// Room for what a client is told when it is in; PostgreSQL's own parameters take half of it.
-const WELCOME: usize = 1024;
+const WELCOME: usize = 1152;
 
 /// A connection that is not logged in.
 pub(super) struct Front {
@@ -39,13 +42,16 @@ pub(super) enum Arrival {
     Gone,
     /// A client for a pool.
     Session(Box<Session>),
+    /// A client with a server of its own.
+    Replication(Box<Replicating>),
     /// A visitor of the console.
-    Console(Box<Visitor>),
+    Console(Box<console::Visitor>),
 }
 
 /// Who came in.
 pub(super) enum Entrance {
     Client(Admitted),
+    Replication(Box<Enrolled>),
     Console { user: String, role: Role },
 }
 
@@ -62,6 +68,7 @@ struct Applicant {
     user: String,
     database: String,
     version: ProtocolVersion,
+    replication: Option<Replication>,
 }
 
 impl Front {
@@ -88,15 +95,23 @@ impl Front {
         let applicant = self.identify(&mut startup)?;
         if is_console(&applicant.database) {
             // The console takes no client's place, so that it can be reached when all are taken.
-            self.authenticate(service, &applicant).await?;
-            return self.enter_console(&config, applicant.user).await;
+            let role = self.console_role(service, &config, &applicant).await?;
+            return self.enter_console(&config, role, applicant.user).await;
         }
         let admission = service
             .clients
             .admit(config.limits.max_client_conn)
             .ok_or_else(|| departure::too_many_clients(&config))?;
         self.authenticate(service, &applicant).await?;
-        self.enter_pool(service, config, startup, applicant, admission).await
+        match applicant.replication {
+            None => self.enter_pool(service, config, startup, applicant, admission).await,
+            // Boxed, as few clients are for this.
+            Some(replication) => {
+                let entering =
+                    self.enter_replication(service, config, startup, applicant, replication, admission);
+                Box::pin(entering).await
+            }
+        }
     }
 
     /// Who wants in, and where. Versions and options of the protocol that are not known are declined once, before
@@ -110,13 +125,14 @@ impl Front {
             let text = "no PostgreSQL user name specified in startup packet";
             return Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, text).into());
         };
-        if startup.parameter("replication").is_some_and(asks_for_replication) {
-            let text = "replication connections are not supported";
-            return Err(Report::fatal(sqlstate::FEATURE_NOT_SUPPORTED, text).into());
-        }
+        let replication = match startup.parameter("replication").map(Replication::parse) {
+            None => None,
+            Some(Ok(replication)) => replication,
+            Some(Err(value)) => return Err(departure::not_replication(value)),
+        };
         let database = startup.take("database").filter(|database| !database.is_empty());
         let database = database.unwrap_or_else(|| user.clone());
-        Ok(Applicant { user, database, version })
+        Ok(Applicant { user, database, version, replication })
     }
 
     /// Asks for proof. Nothing of pools or databases shows before it is given.
@@ -125,11 +141,24 @@ impl Front {
         service: &Arc<Service>,
         applicant: &Applicant,
     ) -> Result<Proof, Departure> {
-        let terms = service.terms.load_full();
-        let users = service.users.load_full();
-        let secret = users.get(&applicant.user);
-        let mut step =
-            Exchange::begin(&terms, &applicant.user, secret, ChannelBinding::Unavailable, &service.keys);
+        let visitor = Visitor::new(&self.dialogue.stream, &applicant.database, &applicant.user)
+            .for_replication(applicant.replication);
+        let Demand { terms, secret } = access::demand(service, &visitor).await.inspect_err(|refusal| {
+            tracing::warn!(
+                user = applicant.user,
+                database = applicant.database,
+                address = self.peer.address(),
+                "login denied: {}",
+                refusal.reason()
+            );
+        })?;
+        let mut step = Exchange::begin(
+            &terms,
+            &applicant.user,
+            secret.as_ref(),
+            ChannelBinding::Unavailable,
+            &service.keys,
+        );
         loop {
             match step {
                 Step::Continue(exchange, challenge) => {
@@ -173,14 +202,35 @@ impl Front {
         }
     }
 
-    async fn enter_console(&mut self, config: &Config, user: String) -> Result<Entrance, Departure> {
-        let Some(role) = Role::of(config, &user) else {
-            return Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, "not allowed")
+    /// Whoever runs the process may use its console: nothing could be kept from them.
+    async fn console_role(
+        &mut self,
+        service: &Arc<Service>,
+        config: &Config,
+        applicant: &Applicant,
+    ) -> Result<Role, Departure> {
+        if applicant.user == CONSOLE && access::is_owner(&self.dialogue.stream) {
+            tracing::info!(address = self.peer.address(), "console access by the owner of the process");
+            return Ok(Role::Admin);
+        }
+        self.authenticate(service, applicant).await?;
+        Role::of(config, &applicant.user).ok_or_else(|| {
+            Report::fatal(sqlstate::INVALID_AUTHORIZATION, "not allowed")
                 .hint("admin_users and stats_users name who may use the console.")
-                .into());
-        };
+                .into()
+        })
+    }
+
+    async fn enter_console(
+        &mut self,
+        config: &Config,
+        role: Role,
+        user: String,
+    ) -> Result<Entrance, Departure> {
         self.out.extend_from_slice(&AUTHENTICATION_OK);
-        super::console::put_parameters(&mut self.out);
+        self.put(|out| told::put_pooler(&config.welcome, None, out))?;
+        console::put_parameters(&mut self.out);
+        self.put(|out| told::put_message(&config.welcome, out))?;
         backend::put_ready(&mut self.out, Status::Idle);
         self.flush().await?;
         Ok(Entrance::Console { user, role })
@@ -194,10 +244,10 @@ impl Front {
         applicant: Applicant,
         admission: Admission,
     ) -> Result<Entrance, Departure> {
-        let Applicant { user, database, version } = applicant;
-        let asked = welcome::asked_for(startup, &config)?;
-        let entered = service.pools.enter(&config, &database, &user);
-        let (pool, presence) = entered.map_err(|closed| departure::closed(closed, &database, &user))?;
+        let Applicant { user, database, version, .. } = applicant;
+        let mut asked = welcome::asked_for(startup, &config)?;
+        told::add_host(&config.welcome, &self.dialogue.stream, config.listen.port, &mut asked);
+        let (pool, presence) = pool_for(service, &config, &database, &user)?;
         let baseline = welcome::greeting(&pool).await?;
         let settings = welcome::adopt(&service.adopted, &pool, &baseline, asked).await?;
         let settings = service.shared.settings(settings);
@@ -211,12 +261,50 @@ impl Front {
             .map_err(|error| Report::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
         self.out.reserve(WELCOME);
         self.out.extend_from_slice(&AUTHENTICATION_OK);
+        self.put(|out| told::put_pooler(&config.welcome, Some(&pool), out))?;
         self.put(|out| baseline.put(out, &settings))?;
         self.put(|out| backend::put_backend_key(out, registration.key()))?;
+        self.put(|out| told::put_message(&config.welcome, out))?;
         backend::put_ready(&mut self.out, Status::Idle);
         self.flush().await?;
         pool.traffic.count(|t| &t.logins);
         Ok(Entrance::Client(Admitted { registration, pool, settings, config }))
+    }
+
+    /// A replication client gets a server of its own at once, and hears at the login what that one has to say.
+    async fn enter_replication(
+        &mut self,
+        service: &Arc<Service>,
+        config: Arc<Config>,
+        startup: Startup,
+        applicant: Applicant,
+        replication: Replication,
+        admission: Admission,
+    ) -> Result<Entrance, Departure> {
+        let Applicant { user, database, version, .. } = applicant;
+        let parameters: BTreeMap<_, _> = welcome::asked_for(startup, &config)?.into_iter().collect();
+        let (pool, presence) = pool_for(service, &config, &database, &user)?;
+        let server = pool
+            .dedicate(replication, &parameters)
+            .await
+            .map_err(|refusal| departure::refused(&refusal, &link::describe(&pool)))?;
+        let application = parameters.get("application_name").cloned().unwrap_or_default();
+        let id = service.clients.number();
+        let identity = service.shared.identity(user, database, application);
+        let record = ClientRecord::new(id, identity, self.peer).for_replication(Some(replication));
+        let credentials = Credentials { record, version, peer: config.peering.id, admission, presence };
+        let registration = service
+            .clients
+            .register(credentials)
+            .map_err(|error| Report::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
+        self.out.extend_from_slice(&AUTHENTICATION_OK);
+        self.put(|out| server.state.baseline.put(out, &Settings::default()))?;
+        self.put(|out| backend::put_backend_key(out, registration.key()))?;
+        backend::put_ready(&mut self.out, Status::Idle);
+        self.flush().await?;
+        pool.traffic.count(|t| &t.logins);
+        let enrolled = Enrolled { registration, pool, server, replication, config };
+        Ok(Entrance::Replication(Box::new(enrolled)))
     }
 
     /// Turns a finished login into what goes on with the connection.
@@ -226,8 +314,11 @@ impl Front {
             Entrance::Client(admitted) => {
                 Arrival::Session(Box::new(Session::new(dialogue, admitted, service)))
             }
+            Entrance::Replication(enrolled) => {
+                Arrival::Replication(Box::new(Replicating::new(dialogue, *enrolled)))
+            }
             Entrance::Console { user, role } => {
-                Arrival::Console(Box::new(Visitor { dialogue, peer, user, role }))
+                Arrival::Console(Box::new(console::Visitor { dialogue, peer, user, role }))
             }
         }
     }
@@ -277,14 +368,24 @@ impl Front {
     }
 }
 
+/// The pool that serves a user on a database, if they are let in there.
+fn pool_for(
+    service: &Service,
+    config: &Arc<Config>,
+    database: &str,
+    user: &str,
+) -> Result<(Arc<ServerPool>, Presence), Departure> {
+    let forces_nobody = config.database(database).is_some_and(|entry| entry.user.is_none());
+    if config.auth.method == AuthMethod::Any && forces_nobody {
+        return Err(departure::nobody_to_log_in_as());
+    }
+    let entered = service.pools.enter(config, database, user);
+    entered.map_err(|closed| departure::closed(closed, database, user))
+}
+
 /// The console goes by the names that PgBouncer and pgweir have; no configuration can give them to a database.
 fn is_console(database: &str) -> bool {
     matches!(database, "pgbouncer" | "pgweir")
-}
-
-/// The values that PostgreSQL reads as no.
-fn asks_for_replication(value: &str) -> bool {
-    !matches!(value.to_ascii_lowercase().as_str(), "" | "0" | "false" | "off" | "no" | "f" | "n")
 }
 
 /// One step of the proof; an expensive one is made where it holds up nobody's traffic.

@@ -377,6 +377,7 @@ fn settings() -> PoolSettings {
         reserve: Reserve::default(),
         care: Care::default(),
         query_wait_notify: None,
+        lookup: None,
     }
 }
 
