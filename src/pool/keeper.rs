@@ -52,6 +52,7 @@ impl<C: Connector> Pool<C> {
     fn tend(self: &Arc<Self>) -> Option<Instant> {
         let now = Instant::now();
         self.retire(now);
+        self.shrink();
         self.stow_away(now);
         self.rack.balance();
         self.send_away(now);
@@ -73,15 +74,28 @@ impl<C: Connector> Pool<C> {
         }
     }
 
-    /// Closes idle servers that are dead, outdated, too old, idle for too long, or over a lowered limit.
+    /// Closes idle servers that are over a lowered limit.
+    fn shrink(&self) {
+        while self.quotas.excess() > 0 {
+            let Some(mut member) = self.attic.take_oldest().or_else(|| self.rack.weed_oldest()) else {
+                return;
+            };
+            if !member.leave_if_too_many() {
+                // One that came back meanwhile has gone in its place.
+                member.record.enter(ServerState::Idle, None);
+                return self.rack.add(member);
+            }
+            self.close(*member);
+        }
+    }
+
+    /// Closes idle servers that are dead, outdated, too old, or idle for too long.
     fn retire(&self, now: Instant) {
         let settings = self.settings.load();
         let generation = self.generation.load(Ordering::Acquire);
         let mut spare = u64::from(self.quotas.pool.staying()).saturating_sub(u64::from(self.minimum()));
-        let mut excess = self.quotas.excess();
         let mut unwanted = |member: &Member<C::Server>| {
-            if !member.server.is_quiet() || member.generation != generation || excess > 0 {
-                excess = excess.saturating_sub(1);
+            if !member.server.is_quiet() || member.generation != generation {
                 spare = spare.saturating_sub(1);
                 return true;
             }

@@ -386,7 +386,7 @@ impl<C: Connector> Pool<C> {
             || outdated
             || member.server.is_withdrawn()
             || member.is_expired(now)
-            || self.quotas.excess() > 0
+            || (self.quotas.excess() > 0 && member.leave_if_too_many())
         {
             return Some((ticket, member));
         }

@@ -119,8 +119,23 @@ impl Quota {
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
-    fn give_back(&self) {
+    fn leave(&self) {
+        self.leaving.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts one more as leaving if more stay than may.
+    fn claim_excess(&self) -> bool {
+        let claim =
+            |leaving: u32| (self.used().saturating_sub(leaving) > self.ceiling()).then_some(leaving + 1);
+        self.leaving.fetch_update(Ordering::AcqRel, Ordering::Acquire, claim).is_ok()
+    }
+
+    fn give_back(&self, was_leaving: bool) {
+        // First what is leaving: for a moment too few seem to be about to go, and never too many to stay.
         self.used.fetch_sub(1, Ordering::AcqRel);
+        if was_leaving {
+            self.leaving.fetch_sub(1, Ordering::AcqRel);
+        }
         self.wake();
     }
 
@@ -154,11 +169,11 @@ pub enum Full {
 
 /// A place for one server.
 #[derive(Debug)]
-pub struct Seat(Quotas);
-
-/// The place of a server that is being closed: still taken, and sure to become free.
-#[derive(Debug)]
-pub(super) struct LeavingSeat(Seat);
+pub struct Seat {
+    quotas: Quotas,
+    /// Whether its server is being closed: the place is still taken, and sure to become free.
+    is_leaving: bool,
+}
 
 impl Quotas {
     /// Takes a place under all three limits, or under none.
@@ -197,15 +212,15 @@ impl Quotas {
     /// The places under the limits of several pools, for one who has that of the pool.
     fn take_shared(&self) -> Result<Seat, Full> {
         if !self.database.take() {
-            self.pool.give_back();
+            self.pool.give_back(false);
             return Err(Full::Database);
         }
         if !self.user.take() {
-            self.pool.give_back();
-            self.database.give_back();
+            self.pool.give_back(false);
+            self.database.give_back(false);
             return Err(Full::User);
         }
-        Ok(Seat(self.clone()))
+        Ok(Seat { quotas: self.clone(), is_leaving: false })
     }
 
     /// The limit that leaves no place, if one does.
@@ -241,27 +256,30 @@ impl Quotas {
 
 impl Seat {
     /// Its server is about to be closed.
-    pub(super) fn leave(self) -> LeavingSeat {
-        for quota in self.0.all() {
-            quota.leaving.fetch_add(1, Ordering::AcqRel);
+    pub(super) fn leave(&mut self) {
+        if !std::mem::replace(&mut self.is_leaving, true) {
+            self.quotas.all().iter().for_each(|quota| quota.leave());
         }
-        LeavingSeat(self)
     }
-}
 
-impl Drop for LeavingSeat {
-    fn drop(&mut self) {
-        for quota in self.0.0.all() {
-            quota.leaving.fetch_sub(1, Ordering::AcqRel);
-        }
+    /// Gives the place up if there are more than a limit allows; of several who ask at once no more do than there are too
+    /// many. The server must be closed then.
+    pub(super) fn leave_if_too_many(&mut self) -> bool {
+        let quotas = self.quotas.all();
+        let Some(claimed) = quotas.iter().position(|quota| quota.claim_excess()) else { return false };
+        let others = quotas.iter().enumerate().filter(|(at, _)| *at != claimed);
+        others.for_each(|(_, quota)| quota.leave());
+        self.is_leaving = true;
+        true
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.user.give_back();
-        self.0.database.give_back();
-        self.0.pool.give_back();
+        let Quotas { pool, database, user } = &self.quotas;
+        for quota in [user, database, pool] {
+            quota.give_back(self.is_leaving);
+        }
     }
 }
 
@@ -300,9 +318,12 @@ mod tests {
         let seats = [quotas.take().unwrap(), quotas.take().unwrap()];
         quotas.pool.set_limit(Some(1));
         assert_eq!(quotas.excess(), 1);
-        let leaving = seats.map(Seat::leave);
+        let mut seats = seats;
+        assert_eq!(seats.iter_mut().filter_map(|seat| seat.leave_if_too_many().then_some(())).count(), 1);
         assert_eq!((quotas.excess(), quotas.pool.used()), (0, 2));
-        drop(leaving);
+        seats.iter_mut().for_each(Seat::leave);
+        drop(seats);
+        assert_eq!(quotas.pool.leaving.load(Ordering::Acquire), 0);
         assert_eq!(quotas.pool.used(), 0);
         let _one = quotas.take().unwrap();
         assert_eq!(quotas.take().unwrap_err(), Full::Pool);

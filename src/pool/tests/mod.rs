@@ -2,6 +2,7 @@
 
 mod dialling;
 mod failures;
+mod holding;
 mod line;
 mod programs;
 mod refusals;
