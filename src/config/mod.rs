@@ -28,7 +28,7 @@ mod value;
 pub use convert::convert;
 pub use diff::Diff;
 pub use error::{ConfigError, ConfigErrors, Notice, Origin, Problem, Remark, Section};
-pub use load::{Effective, Loaded, process_environment};
+pub use load::{Effective, Loaded, change_of, process_environment};
 pub use model::*;
 pub use raw::Dialect;
 pub use report::check_report;

@@ -46,7 +46,7 @@ pub(super) enum Arrival {
 /// Who came in.
 pub(super) enum Entrance {
     Client(Admitted),
-    Console { user: String, role: Role },
+    Console { user: String, application_name: String, role: Role },
 }
 
 /// A client that is logged in, without its connection.
@@ -92,7 +92,8 @@ impl Front {
         if is_console(&applicant.database) {
             // The console takes no client's place, so that it can be reached when all are taken.
             self.authenticate(service, &applicant).await?;
-            return self.enter_console(&config, applicant.user).await;
+            let application_name = startup.take("application_name").unwrap_or_default();
+            return self.enter_console(&config, applicant.user, application_name).await;
         }
         let admission = service
             .clients
@@ -176,17 +177,22 @@ impl Front {
         }
     }
 
-    async fn enter_console(&mut self, config: &Config, user: String) -> Result<Entrance, Departure> {
+    async fn enter_console(
+        &mut self,
+        config: &Config,
+        user: String,
+        application_name: String,
+    ) -> Result<Entrance, Departure> {
         let Some(role) = Role::of(config, &user) else {
             return Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, "not allowed")
                 .hint("admin_users and stats_users name who may use the console.")
                 .into());
         };
         self.out.extend_from_slice(&AUTHENTICATION_OK);
-        super::console::put_parameters(&mut self.out);
+        self.put(super::console::put_parameters)?;
         backend::put_ready(&mut self.out, Status::Idle);
         self.flush().await?;
-        Ok(Entrance::Console { user, role })
+        Ok(Entrance::Console { user, application_name, role })
     }
 
     async fn enter_pool(
@@ -231,8 +237,8 @@ impl Front {
             Entrance::Client(admitted) => {
                 Arrival::Session(Box::new(Session::new(dialogue, admitted, service)))
             }
-            Entrance::Console { user, role } => {
-                Arrival::Console(Box::new(Visitor { dialogue, peer, user, role }))
+            Entrance::Console { user, application_name, role } => {
+                Arrival::Console(Box::new(Visitor { dialogue, peer, user, application_name, role }))
             }
         }
     }

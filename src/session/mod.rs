@@ -7,6 +7,7 @@ mod again;
 mod client;
 mod console;
 mod departure;
+mod extended;
 mod greeting;
 mod idle;
 mod link;
@@ -22,8 +23,8 @@ mod unnamed;
 mod upstream;
 mod welcome;
 
-pub use client::{Admission, ClientHandle, Clients, Order};
-pub use console::{Answer, Answering, Console, Role};
+pub use client::{Admission, ClientHandle, Clients, Order, Visit};
+pub use console::{Answer, Answering, Columns, Console, Role};
 pub use departure::Departure;
 pub use overview::{CONSOLE, DatabaseOverview, Overview, UserOverview, VERSION};
 pub use shared::Shared;

@@ -98,12 +98,14 @@ impl Service {
         }
         databases.push(console_database(&config, &console));
         databases.sort_by(|a, b| a.name.cmp(&b.name));
-        let clients = self.clients.list();
+        let (clients, visitors) = (self.clients.list(), self.clients.visitors());
         let listed = self.users.load_full();
-        let clients_by_user = sums(clients.iter().map(|client| (client.record.who.user.as_str(), 1)));
+        let records =
+            clients.iter().map(|client| &client.record).chain(visitors.iter().map(|visit| &visit.record));
+        let clients_by_user = sums(records.map(|record| (record.who.user.as_str(), 1)));
         Overview {
             users: users(&config, listed.users(), &pools, &clients_by_user),
-            clients: clients_by_user.values().sum(),
+            clients: u64::try_from(clients.len()).unwrap_or(u64::MAX),
             config,
             pools,
             console,
@@ -201,6 +203,8 @@ fn users<'a>(
     names.extend(config.users.keys().map(String::as_str));
     names.extend(connections.keys().copied());
     names.extend(clients.keys().copied());
+    let databases = config.databases.values().chain(config.fallback.iter());
+    names.extend(databases.filter_map(|database| database.user.as_deref()));
     names.insert(CONSOLE);
     let user = |name: &str| {
         let own = config.users.get(name);

@@ -1,6 +1,7 @@
 //! The rows of each table, made of plain figures. What pgweir does not have is 0 or empty, as PgBouncer shows it.
 
 mod databases;
+mod memory;
 mod pools;
 mod prepared;
 mod sockets;
@@ -8,10 +9,11 @@ mod state;
 mod stats;
 
 pub(super) use databases::{databases, users};
+pub(super) use memory::memory;
 pub(super) use pools::{lists, pools};
 pub(super) use prepared::prepared_statements;
-pub(super) use sockets::{client, server, visitor};
-pub(super) use state::{config, state, version};
+pub(super) use sockets::{client, client_socket, server, server_socket};
+pub(super) use state::{config, setting, state, version};
 pub(super) use stats::{live, stats, stats_averages, stats_totals, totals};
 
 use super::table::{Row, row};
