@@ -6,7 +6,7 @@ export PGWEIR_CACHE := $(abspath $(CACHE))
 # The majors that the core tests run on, beside the one that all tests run on.
 MAJORS ?= 14 15 16 17 18
 
-.PHONY: help setup build check fmt test test-cargo test-majors test-clients drivers demo bench bench-instructions bench-parses fuzz clean
+.PHONY: help setup build check fmt test test-cargo test-majors test-clients drivers beside demo bench bench-instructions bench-parses fuzz clean
 
 help: ## This list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -45,6 +45,11 @@ drivers: ## Put the table of drivers, as last tested, into the README
 
 demo: build ## A PostgreSQL, a pooler, and a taste of both
 	CARGO="$(CARGO)" scripts/demo.sh $(DEMO)
+
+beside: ## What PgBouncer answers and pgweir does not: every command and every refusal, on the same files
+	@pgbouncer=$${PGBOUNCER:-$$(scripts/pgbouncer.sh sid)} && $(CARGO) build && \
+	    PGBOUNCER="$$pgbouncer" tests/beside/run $(BESIDE) || \
+	    { test -z "$$pgbouncer" && echo "SKIPPED: no PgBouncer 1.26 can be had"; }
 
 bench: build ## Compare with PgBouncer: half an hour; BENCH="--quick tcp" is a part of it
 	PGBOUNCER="$${PGBOUNCER:-$$(scripts/pgbouncer.sh sid)}" benches/run $(BENCH)

@@ -53,6 +53,11 @@ impl Averages {
         self.samples().retired.entry(database.to_owned()).or_default().add(traffic);
     }
 
+    /// The counters of now, with those of removed pools.
+    pub(super) fn with_retired(&self, live: Totals) -> Totals {
+        self.samples().with_retired(live)
+    }
+
     /// Begins a new period.
     pub(super) fn tick(&self, live: Totals) {
         let mut samples = self.samples();

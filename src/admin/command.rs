@@ -1,6 +1,7 @@
 //! Commands of the console, as PgBouncer spells them.
 
 use super::Shutdown;
+use super::control::Control;
 use super::token::{Token, tokens};
 use crate::session::Role;
 
@@ -31,15 +32,8 @@ pub enum Command {
     Shutdown(Shutdown),
     /// Close the connection of a client, by its number; `None` is an argument that is none.
     KillClient(Option<u64>),
-    /// Close the servers of a database, or of all, when they are released.
-    Reconnect(Option<String>),
-    /// PgBouncer knows it, pgweir does not yet.
-    Unsupported {
-        /// The command.
-        what: String,
-        /// Who may give it.
-        role: Role,
-    },
+    /// Hold back, close, end: PAUSE and the like.
+    Control(Control),
 }
 
 /// A text is no command; its beginning is shown.
@@ -97,9 +91,9 @@ shows! {
     Lists = "LISTS",
     /// Whether it is paused.
     State = "STATE",
-    /// Other poolers of a group; there are none.
+    /// Other poolers of a group.
     Peers = "PEERS",
-    /// Connections to them; there are none.
+    /// Connections to them.
     PeerPools = "PEER_POOLS",
     /// A row for each connection, of clients and of servers.
     Sockets = "SOCKETS",
@@ -124,9 +118,6 @@ const SETTINGS: [(&str, &str); 6] = [
     ("timezone", "GMT"),
     ("extra_float_digits", "2"),
 ];
-
-/// Commands of PgBouncer that are not here yet.
-const OTHER_COMMANDS: [&str; 7] = ["DISABLE", "ENABLE", "KILL", "PAUSE", "RESUME", "SUSPEND", "WAIT_CLOSE"];
 
 /// What drivers send unasked, each with its tag. The first two may go on, with READ ONLY or an isolation level.
 const NOTHING: [(&str, &str); 12] = [
@@ -188,12 +179,8 @@ impl Command {
             ("SHOW" | "SELECT", Some(what)) => Self::show(what)?,
             ("RELOAD", None) => Self::Reload,
             ("SHUTDOWN", how) => Self::Shutdown(shutdown(how)?),
-            ("RECONNECT", database) => Self::Reconnect(database.map(str::to_owned)),
             ("KILL_CLIENT", id) => Self::KillClient(client_id(id)),
-            (other, _) if OTHER_COMMANDS.contains(&other) => {
-                Self::Unsupported { what: other.to_owned(), role: Role::Admin }
-            }
-            _ => return None,
+            (word, argument) => Self::Control(Control::of(word, argument)?),
         })
     }
 
@@ -218,12 +205,9 @@ impl Command {
             Self::Empty | Self::Nothing(_) | Self::Show(_) | Self::ShowSetting(..) | Self::SetSetting => {
                 Role::Stats
             }
-            Self::Set { .. }
-            | Self::Reload
-            | Self::Shutdown(_)
-            | Self::KillClient(_)
-            | Self::Reconnect(_) => Role::Admin,
-            Self::Unsupported { role, .. } => *role,
+            Self::Set { .. } | Self::Reload | Self::Shutdown(_) | Self::KillClient(_) | Self::Control(_) => {
+                Role::Admin
+            }
         }
     }
 }
@@ -304,7 +288,7 @@ mod tests {
 
     #[test]
     fn commands_are_read_as_pgbouncer_reads_them() {
-        let unsupported = |what: &str, role| Command::Unsupported { what: what.to_owned(), role };
+        let control = |word, database| Command::Control(Control::of(word, database).unwrap());
         let set = |key: &str, value: &str| Command::Set { key: key.to_owned(), value: value.to_owned() };
         let cases = [
             ("-- ping", Command::Empty),
@@ -342,10 +326,10 @@ mod tests {
             ("KILL_CLIENT 0x2a", Command::KillClient(Some(0))),
             ("KILL_CLIENT \"-42\"", Command::KillClient(Some(u64::MAX))),
             ("KILL_CLIENT 99999999999999999999", Command::KillClient(Some(u64::MAX))),
-            ("RECONNECT", Command::Reconnect(None)),
-            ("RECONNECT \"My \"\"db\"\"\"", Command::Reconnect(Some("My \"db\"".to_owned()))),
-            ("pause app;", unsupported("PAUSE", Role::Admin)),
-            ("KILL", unsupported("KILL", Role::Admin)),
+            ("RECONNECT", control("RECONNECT", None)),
+            ("RECONNECT \"My \"\"db\"\"\"", control("RECONNECT", Some("My \"db\""))),
+            ("pause app;", control("PAUSE", Some("app"))),
+            ("KILL", control("KILL", None)),
             ("show sockets", Command::Show(Show::Sockets)),
         ];
         for (text, command) in cases {
@@ -419,7 +403,7 @@ mod tests {
         #[test]
         fn any_name_can_be_quoted(name in "[^\0]{1,20}") {
             let text = format!("RECONNECT \"{}\"", name.replace('"', "\"\""));
-            prop_assert_eq!(Command::parse(&text), Ok(Command::Reconnect(Some(name))));
+            prop_assert_eq!(Command::parse(&text).ok(), Control::of("RECONNECT", Some(&name)).map(Command::Control));
         }
     }
 }

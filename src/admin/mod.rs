@@ -8,13 +8,15 @@ mod averages;
 mod columns;
 mod command;
 mod connections;
+mod control;
 mod rows;
 mod table;
 mod token;
 
 pub use command::{Command, ParseError, Show};
+pub use control::Control;
 
-use crate::session::{Answer, Answering, CONSOLE, Console, Order, Role, Service};
+use crate::session::{Answer, Answering, Console, Order, Role, Service};
 use crate::stats::{Traffic, TrafficSnapshot};
 use crate::wire::backend::{Type, put_command_complete, put_data_row, put_row_description};
 use crate::wire::{Report, TooLong, put_message, sqlstate};
@@ -127,11 +129,7 @@ impl AdminConsole {
             Command::Reload => self.reload().await,
             Command::Shutdown(how) => self.shutdown(how).await,
             Command::KillClient(id) => kill_client(service, id),
-            Command::Reconnect(database) => reconnect(service, database.as_deref()),
-            Command::Unsupported { what, .. } => {
-                let text = format!("command not supported yet: {what}");
-                Err(Report::error(sqlstate::FEATURE_NOT_SUPPORTED, text))
-            }
+            Command::Control(control) => control.run(service).await,
         }
     }
 
@@ -168,12 +166,12 @@ impl AdminConsole {
             }
             Show::Settings => Table::new(c::SETTINGS, self.verbs.effective().iter().map(rows::setting)),
             Show::Memory => Table::new(c::MEMORY, rows::memory(service)),
-            Show::DnsHosts => Table::new(c::DNS_HOSTS, []),
-            Show::DnsZones => Table::new(c::DNS_ZONES, []),
             Show::Lists => Table::new(c::LISTS, rows::lists(&service.overview())),
-            Show::State => Table::new(c::STATE, rows::state()),
-            Show::Peers => Table::new(c::PEERS, []),
-            Show::PeerPools => Table::new(c::PEER_POOLS, []),
+            Show::Peers => Table::new(c::PEERS, rows::peers(&service.config.load().peering)),
+            Show::PeerPools => Table::new(c::PEER_POOLS, rows::peer_pools(&service.peers.list())),
+            Show::DnsHosts => Table::new(c::DNS_HOSTS, rows::dns_hosts(&service.names())),
+            Show::DnsZones => Table::new(c::DNS_ZONES, rows::dns_zones(&service.names())),
+            Show::State => Table::new(c::STATE, rows::state(service.pools.are_paused())),
         }
     }
 
@@ -245,6 +243,10 @@ impl Console for AdminConsole {
             Command::ShowSetting(name, _) => vec![(name, Type::Text)],
             _ => Vec::new(),
         })
+    }
+
+    fn totals(&self, service: &Service) -> Totals {
+        self.averages.with_retired(Self::totals(self, service))
     }
 }
 
@@ -342,20 +344,4 @@ fn kill_client(service: &Service, id: Option<u64>) -> Answer {
         (None, None) => return Err(refusal("client not found")),
     }
     messages(|out| put_command_complete(out, "KILL_CLIENT"))
-}
-
-fn reconnect(service: &Service, database: Option<&str>) -> Answer {
-    if let Some(database) = database {
-        if database == CONSOLE {
-            return Err(refusal(format!("cannot reconnect admin db: {database}")));
-        }
-        if service.config.load().database(database).is_none() {
-            return Err(refusal(format!("no such database: {database}")));
-        }
-    }
-    tracing::info!(database, "RECONNECT command issued");
-    let pools = service.pools.list();
-    let meant = pools.iter().filter(|pool| database.is_none_or(|name| pool.id.database == name));
-    meant.for_each(|pool| pool.reconnect());
-    messages(|out| put_command_complete(out, "RECONNECT"))
 }

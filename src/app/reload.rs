@@ -134,11 +134,12 @@ impl App {
         }
         service.config.store(Arc::clone(&config));
         service.adopted.clear();
+        service.peers.reconfigure(&config.peering);
         for gone in service.pools.reconfigure(&config) {
             self.console.retire(&gone.id.database, gone.traffic.snapshot());
             let clients = service.clients.list();
             let orphans = clients.iter().filter(|client| client.record.who.database == gone.id.database);
-            orphans.for_each(|client| client.order(Order::Kill));
+            orphans.for_each(|client| client.order(Order::Remove));
         }
         let mut current = self.loaded();
         *current = loaded.keeping_fixed(&current);

@@ -1,9 +1,10 @@
 //! The metrics of prometheus-community/pgbouncer_exporter, by which dashboards and alerts go. Names, labels and units
 //! are the exporter's.
 
+use super::applications::Applications;
 use super::family::Kind::{Counter, Gauge};
 use super::family::{Family, count, float, limit, seconds};
-use super::own::{client_states, labels};
+use super::own::labels;
 use crate::config::PoolMode;
 use crate::pool::PoolSnapshot;
 use crate::session::{DatabaseOverview, Overview, VERSION};
@@ -41,13 +42,15 @@ const DATABASES: [Figure<DatabaseOverview>; 6] = [
     ("reserve_pool", "Servers on top of that; always 0.", |_| 0.0),
     ("max_connections", "Servers that the database may have; 0 is no limit.", |d| limit(d.max_connections)),
     ("current_connections", "Servers that the database has.", |d| f64::from(d.connections)),
-    ("paused", "Whether it is paused; always 0.", |_| 0.0),
-    ("disabled", "Whether it is disabled; always 0.", |_| 0.0),
+    ("paused", "Whether it is paused by itself.", |d| f64::from(u8::from(d.gate.is_paused))),
+    ("disabled", "Whether it refuses new clients.", |d| f64::from(u8::from(d.gate.is_disabled))),
 ];
 
 /// From `SHOW STATS_TOTALS`.
-const STATS: [Figure<TrafficSnapshot>; 11] = [
+const STATS: [Figure<TrafficSnapshot>; 12] = [
     ("queries_pooled_total", "Queries.", |t| float(t.queries)),
+    // The exporter gave it while PgBouncer had a column of that name, and dashboards still ask for it.
+    ("queries_total", "Queries.", |t| float(t.queries)),
     ("queries_duration_seconds_total", "Time that servers spent in queries.", |t| seconds(t.query_micros)),
     ("received_bytes_total", "Bytes read from clients.", |t| float(t.received)),
     ("sent_bytes_total", "Bytes written to clients.", |t| float(t.sent)),
@@ -66,15 +69,15 @@ const STATS: [Figure<TrafficSnapshot>; 11] = [
 const STATS_PREFIXES: [&str; 2] = ["pgbouncer_stats_totals", "pgbouncer_stats"];
 
 /// All families.
-pub(super) fn families(overview: &Overview) -> Vec<Family> {
+pub(super) fn families(overview: &Overview, applications: &Applications) -> Vec<Family> {
     let mut families = totals(overview);
     families.extend(lists(overview));
-    families.push(client_connections(overview));
+    families.push(client_connections(overview, applications));
+    families.push(errors(overview));
     families.extend(POOLS.iter().map(|figure| by_pool(overview, figure)));
     families.extend(DATABASES.iter().map(|figure| by_database(overview, figure)));
-    let traffic = traffic(&overview.pools);
     for prefix in STATS_PREFIXES {
-        families.extend(STATS.iter().map(|figure| by_traffic(&traffic, prefix, figure)));
+        families.extend(STATS.iter().map(|figure| by_traffic(&overview.totals, prefix, figure)));
     }
     families
 }
@@ -121,15 +124,28 @@ fn lists(overview: &Overview) -> impl Iterator<Item = Family> {
     .map(|(name, help, value)| Family::single(Gauge, name, help, value))
 }
 
-/// The exporter splits these by `application_name` too. Clients choose that freely, so here it is always empty: whoever
-/// may connect must not be able to fill the memory of a Prometheus.
-fn client_connections(overview: &Overview) -> Family {
+/// By pool, application and state, as the exporter groups the rows of `SHOW CLIENTS`: a group without clients has no
+/// sample.
+fn client_connections(overview: &Overview, applications: &Applications) -> Family {
+    let mut groups: BTreeMap<[&str; 4], u64> = BTreeMap::new();
+    for (who, state) in &overview.sessions {
+        let application = applications.label(&who.application_name);
+        *groups.entry([&who.database, &who.user, application, state.as_str()]).or_default() += 1;
+    }
     let mut family = Family::new(Gauge, "pgbouncer_client_connections", "Clients by what they do.");
-    for pool in pools(overview) {
-        let [database, user] = labels(pool);
-        for (state, number) in client_states(pool) {
-            family.push(&[database, user, ("application_name", ""), ("state", state)], number);
-        }
+    for ([database, user, application, state], number) in groups {
+        let labels =
+            [("database", database), ("user", user), ("application_name", application), ("state", state)];
+        family.push(&labels, float(number));
+    }
+    family
+}
+
+/// The name that the rules of awesome-prometheus-alerts ask for; no exporter of today has it.
+fn errors(overview: &Overview) -> Family {
+    let mut family = Family::new(Counter, "pgbouncer_errors_count", "Errors that clients were told.");
+    for (text, number) in &overview.errors {
+        family.push(&[("errmsg", text)], float(*number));
     }
     family
 }
@@ -160,7 +176,7 @@ fn by_database(overview: &Overview, (name, help, figure): &Figure<DatabaseOvervi
 }
 
 fn by_traffic(
-    traffic: &BTreeMap<&str, TrafficSnapshot>,
+    traffic: &BTreeMap<String, TrafficSnapshot>,
     prefix: &str,
     (name, help, figure): &Figure<TrafficSnapshot>,
 ) -> Family {
@@ -174,12 +190,4 @@ fn by_traffic(
 /// All pools, the console's included.
 fn pools(overview: &Overview) -> impl Iterator<Item = &PoolSnapshot> {
     overview.pools.iter().chain([&overview.console])
-}
-
-fn traffic(pools: &[PoolSnapshot]) -> BTreeMap<&str, TrafficSnapshot> {
-    let mut traffic: BTreeMap<_, TrafficSnapshot> = BTreeMap::new();
-    for pool in pools {
-        traffic.entry(pool.id.database.as_str()).or_default().add(&pool.traffic);
-    }
-    traffic
 }

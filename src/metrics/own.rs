@@ -180,7 +180,7 @@ fn by_state(
 }
 
 /// A client is active for as long as it has a server.
-pub(super) fn client_states(pool: &PoolSnapshot) -> States {
+fn client_states(pool: &PoolSnapshot) -> States {
     let (active, waiting) = (count(pool.active), count(pool.waiting));
     // They were counted one after the other, so the sum may be off by what happened meanwhile.
     let idle = (float(pool.clients) - active - waiting).max(0.0);

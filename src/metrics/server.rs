@@ -1,6 +1,7 @@
 //! The exporter's HTTP server. A scraper that misbehaves hurts only itself: there are few connections at a time, each
 //! has one request and one deadline, and the figures are read beside the threads that serve sessions.
 
+use super::applications::Applications;
 use super::render;
 use crate::session::Service;
 use bytes::Bytes;
@@ -29,19 +30,26 @@ const RETRY: Duration = Duration::from_millis(100);
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const METRICS: HeaderValue = HeaderValue::from_static(prometheus::TEXT_FORMAT);
 
+/// What the page is made from.
+struct Source {
+    service: Arc<Service>,
+    applications: Applications,
+}
+
 /// Answers scrapes for ever.
 ///
 /// Cancel safe: requests that are under way come to their end.
 pub async fn serve(listener: TcpListener, service: Arc<Service>) {
+    let source = Arc::new(Source { service, applications: Applications::default() });
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         // The semaphore is never closed.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let service = Arc::clone(&service);
+                let source = Arc::clone(&source);
                 tokio::spawn(async move {
-                    converse(stream, service).await;
+                    converse(stream, source).await;
                     drop(place);
                 });
             }
@@ -53,10 +61,10 @@ pub async fn serve(listener: TcpListener, service: Arc<Service>) {
     }
 }
 
-async fn converse(stream: TcpStream, service: Arc<Service>) {
+async fn converse(stream: TcpStream, source: Arc<Source>) {
     let answering = service_fn(move |request| {
-        let service = Arc::clone(&service);
-        async move { Ok::<_, Infallible>(answer(&request, service).await) }
+        let source = Arc::clone(&source);
+        async move { Ok::<_, Infallible>(answer(&request, source).await) }
     });
     let connection = http1::Builder::new()
         .keep_alive(false)
@@ -70,9 +78,9 @@ async fn converse(stream: TcpStream, service: Arc<Service>) {
     }
 }
 
-async fn answer<B>(request: &Request<B>, service: Arc<Service>) -> Response<Full<Bytes>> {
+async fn answer<B>(request: &Request<B>, source: Arc<Source>) -> Response<Full<Bytes>> {
     match route(request.method(), request.uri().path()) {
-        Route::Metrics => metrics(service).await,
+        Route::Metrics => metrics(source).await,
         Route::Health => response(StatusCode::OK, TEXT, "ok\n"),
         Route::NotFound => response(StatusCode::NOT_FOUND, TEXT, "see /metrics and /healthz\n"),
         Route::NotAllowed => {
@@ -102,8 +110,9 @@ fn route(method: &Method, path: &str) -> Route {
 }
 
 /// With many pools and clients this takes milliseconds, which sessions on this thread would wait.
-async fn metrics(service: Arc<Service>) -> Response<Full<Bytes>> {
-    let rendered = tokio::task::spawn_blocking(move || render(&service.overview())).await;
+async fn metrics(source: Arc<Source>) -> Response<Full<Bytes>> {
+    let rendered =
+        tokio::task::spawn_blocking(move || render(&source.service.overview(), &source.applications)).await;
     match rendered {
         Ok(Ok(page)) => response(StatusCode::OK, METRICS, page),
         Ok(Err(error)) => failed(&error),

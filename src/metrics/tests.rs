@@ -5,7 +5,7 @@ use crate::config::{Config, PoolMode};
 use crate::pool::{PoolId, PoolSnapshot};
 use crate::server::InternerTotals;
 use crate::session::{CONSOLE, DatabaseOverview};
-use crate::stats::TrafficSnapshot;
+use crate::stats::{ClientState, Identity, TrafficSnapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ fn pool(database: &str, user: &str) -> PoolSnapshot {
     PoolSnapshot {
         id: PoolId { database: database.to_owned(), user: user.to_owned() },
         mode: PoolMode::Transaction,
+        balance: None,
         clients: 10,
         waiting: 2,
         oldest_wait: Duration::from_millis(1500),
@@ -37,12 +38,14 @@ fn pool(database: &str, user: &str) -> PoolSnapshot {
 
 fn database(name: &str) -> DatabaseOverview {
     DatabaseOverview {
+        gate: crate::pool::Gate { is_paused: true, is_disabled: true },
         name: name.to_owned(),
         host: Some("db".to_owned()),
         port: 5432,
         dbname: name.to_owned(),
         forced_user: None,
         mode: None,
+        balance: None,
         pool_size: Some(20),
         min_pool_size: 0,
         server_lifetime: None,
@@ -52,13 +55,30 @@ fn database(name: &str) -> DatabaseOverview {
     }
 }
 
+fn session(
+    database: &str,
+    user: &str,
+    application: &str,
+    state: ClientState,
+) -> (Arc<Identity>, ClientState) {
+    let who = Identity {
+        user: user.to_owned(),
+        database: database.to_owned(),
+        application_name: application.to_owned(),
+    };
+    (Arc::new(who), state)
+}
+
 /// Two pools of one database, and one whose names are as hostile as names can be.
 fn overview() -> Overview {
-    let path = std::env::temp_dir().join(format!("pgweir-metrics-{}.ini", std::process::id()));
+    // A name for each thread: tests run beside each other.
+    let thread = format!("{:?}", std::thread::current().id());
+    let path = std::env::temp_dir().join(format!("pgweir-metrics-{}-{thread}.ini", std::process::id()));
     std::fs::write(&path, "[pgbouncer]\nlisten_addr = 127.0.0.1\n").unwrap();
     let config: Arc<Config> = Config::load(&path, &|_| None).unwrap().config;
     std::fs::remove_file(&path).unwrap();
     Overview {
+        is_paused: false,
         config,
         pools: vec![pool("app", "alice"), pool("app", "bob"), pool("a\"\\\n} 1\n# x", "é{")],
         console: pool(CONSOLE, CONSOLE),
@@ -67,7 +87,24 @@ fn overview() -> Overview {
         clients: 30,
         logins: 1,
         traffic: TrafficSnapshot { cancels: 5, ..TrafficSnapshot::default() },
+        totals: BTreeMap::from([
+            (
+                "app".to_owned(),
+                TrafficSnapshot { queries: 14, query_micros: 5_000_000, ..TrafficSnapshot::default() },
+            ),
+            (CONSOLE.to_owned(), TrafficSnapshot { queries: 3, ..TrafficSnapshot::default() }),
+        ]),
+        sessions: vec![
+            session("app", "alice", "web", ClientState::Idle),
+            session("app", "alice", "web", ClientState::Idle),
+            session("app", "alice", "\"}\n", ClientState::Waiting),
+            session(CONSOLE, "admin", "", ClientState::Idle),
+        ],
+        errors: vec![("query_wait_timeout", 2), ("other", 0)],
         statements: InternerTotals { statements: 60, bytes: 9000 },
+        names: Vec::new(),
+        lookups: 0,
+        peer_pools: 0,
     }
 }
 
@@ -82,7 +119,8 @@ fn samples(page: &str) -> BTreeMap<(String, String), f64> {
             let (name, kind) = rest.split_once(' ').unwrap();
             assert!(["gauge", "counter"].contains(&kind), "{line}");
             assert!(typed.insert(name.to_owned(), kind.to_owned()).is_none(), "{line}");
-            assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
+            let is_counter = name.ends_with("_total") || name == "pgbouncer_errors_count";
+            assert_eq!(is_counter, kind == "counter", "{line}");
         } else {
             let (sample, value) = line.rsplit_once(' ').unwrap();
             let (name, labels) = sample.split_once('{').unwrap_or((sample, "}"));
@@ -104,7 +142,7 @@ fn samples(page: &str) -> BTreeMap<(String, String), f64> {
 
 #[test]
 fn every_line_is_well_formed() {
-    let page = render(&overview()).unwrap();
+    let page = render(&overview(), &Applications::default()).unwrap();
     let samples = samples(&page);
     let value = |name: &str, labels: &str| samples[&(name.to_owned(), labels.to_owned())];
     let alice = "database=\"app\",user=\"alice\"";
@@ -125,19 +163,23 @@ fn every_line_is_well_formed() {
     let app = "name=\"app\",host=\"db\",port=\"5432\",database=\"app\",force_user=\"\",pool_mode=\"\"";
     assert_eq!(value("pgbouncer_databases_current_connections", app), 8.0);
     assert_eq!(value("pgbouncer_pools", ""), 4.0);
+    let web = "database=\"app\",user=\"alice\",application_name=\"web\",state=\"idle\"";
+    assert_eq!(value("pgbouncer_client_connections", web), 2.0);
+    assert_eq!(value("pgbouncer_errors_count", "errmsg=\"query_wait_timeout\""), 2.0);
+    assert_eq!(value("pgbouncer_stats_totals_queries_pooled_total", "database=\"pgbouncer\""), 3.0);
     let hostile = "database=\"a\\\"\\\\\\n} 1\\n# x\",user=\"é{\"";
     assert_eq!(value("pgweir_pool_size_limit", hostile), 20.0);
 }
 
 #[test]
 fn all_names_of_the_exporter_are_there() {
-    let page = render(&overview()).unwrap();
+    let page = render(&overview(), &Applications::default()).unwrap();
     let samples = samples(&page);
     let names: BTreeSet<&str> = samples.keys().map(|(name, _)| name.as_str()).collect();
     let families = [
         (
             "",
-            "up version_info client_connections databases users pools free_clients used_clients login_clients \
+            "up version_info client_connections errors_count databases users pools free_clients used_clients login_clients \
               free_servers used_servers cached_dns_names cached_dns_zones in_flight_dns_queries",
         ),
         ("config_", "max_client_connections max_user_connections"),
@@ -159,12 +201,12 @@ fn all_names_of_the_exporter_are_there() {
     }
 }
 
-const STATS: &str = "queries_pooled_total queries_duration_seconds_total received_bytes_total sent_bytes_total \
+const STATS: &str = "queries_pooled_total queries_total queries_duration_seconds_total received_bytes_total sent_bytes_total \
                      client_wait_seconds_total sql_transactions_pooled_total server_in_transaction_seconds_total \
                      client_parses_total server_parses_total binds_total server_assignments_total";
 
 #[test]
 fn a_process_without_pools_has_a_page_too() {
     let overview = Overview { pools: Vec::new(), databases: Vec::new(), ..overview() };
-    assert!(samples(&render(&overview).unwrap()).len() > 20);
+    assert!(samples(&render(&overview, &Applications::default()).unwrap()).len() > 20);
 }

@@ -3,7 +3,7 @@
 
 use super::member::{Held, Member};
 use super::quota::{Full, Seat};
-use super::{Connector, Pool, Pooled};
+use super::{Connector, Pool, Pooled, Refusal};
 use crate::server::DialError;
 use crate::stats::{GaugeGuard, ServerRecord, ServerState};
 use std::sync::atomic::Ordering;
@@ -66,10 +66,9 @@ impl<C: Connector> Pool<C> {
     /// line, after the login was refused.
     fn send_away(&self, now: Instant) {
         let refusal = self.health().refusal(now).filter(|error| !error.is_transient());
-        if refusal.is_some() && self.rack.is_bare() && self.rack.is_waited_for() {
-            self.refused.store(refusal);
-            self.refusals.fetch_add(1, Ordering::Release);
-            self.rack.wake_all();
+        let Some(refusal) = refusal else { return };
+        if self.rack.is_bare() && self.rack.is_waited_for() {
+            self.send_all_away(Refusal::LoginFailed(refusal));
         }
     }
 
@@ -114,13 +113,17 @@ impl<C: Connector> Pool<C> {
             under_way < pool.health().dials(DIALS)
                 && (waiting > under_way || (missing > 0 && under_way == 0 && !pool.quotas.are_wanted()))
         };
-        while needed(self) {
+        while !self.is_held_back() && needed(self) {
             let retry_at = self.health().retry_at();
             if let Some(at) = retry_at.filter(|&at| at > now) {
                 return Some(at);
             }
+            // Read before it is looked whether the pool is held back, so that a server of a later one is outdated.
+            let generation = self.generation.load(Ordering::SeqCst);
             match self.quotas.take() {
-                Ok(seat) => self.start_dial(seat),
+                // Looked at once more: who holds the pool back either sees this seat, or is seen here.
+                Ok(_) if self.is_held_back() => return None,
+                Ok(seat) => self.start_dial(seat, generation),
                 Err(Full::Pool) => return None,
                 // Another pool of the same database or user may hold an idle server; the registry looks for one.
                 Err(Full::Database | Full::User) => {
@@ -134,15 +137,14 @@ impl<C: Connector> Pool<C> {
         None
     }
 
-    fn start_dial(self: &Arc<Self>, seat: Seat) {
+    fn start_dial(self: &Arc<Self>, seat: Seat, generation: u64) {
         let turn = usize::try_from(self.turn.fetch_add(1, Ordering::Relaxed)).unwrap_or_default();
         let runtime = &self.shared.runtimes[turn % self.shared.runtimes.len()];
         let guard = self.dialling.enter();
-        runtime.spawn(Arc::clone(self).dial(seat, guard));
+        runtime.spawn(Arc::clone(self).dial(seat, guard, generation));
     }
 
-    async fn dial(self: Arc<Self>, seat: Seat, guard: GaugeGuard) {
-        let generation = self.generation.load(Ordering::Acquire);
+    async fn dial(self: Arc<Self>, seat: Seat, guard: GaugeGuard, generation: u64) {
         let settings = self.settings.load_full();
         let outcome = self.connector.dial(&settings).await;
         // A dial to an endpoint or of a time that is over says nothing of the present one, and its server would cost
@@ -173,7 +175,8 @@ impl<C: Connector> Pool<C> {
     fn enlist(&self, server: C::Server, seat: Seat, generation: u64) -> Held<C::Server> {
         let (peer, process) = server.identity();
         let id = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
-        let record = ServerRecord::new(id, self.id.user.clone(), self.id.database.clone(), peer, process);
+        let record = ServerRecord::new(id, self.id.user.clone(), self.id.database.clone(), peer, process)
+            .of_generation(generation);
         record.enter(ServerState::Idle, None);
         tracing::debug!(
             server = id,

@@ -5,6 +5,7 @@
 //! a [`Checkout`] and comes back only with a proof that it is clean; a checkout that is dropped closes its server.
 
 mod checkout;
+mod gates;
 mod health;
 mod keeper;
 mod line;
@@ -15,11 +16,14 @@ mod rack;
 mod registry;
 #[cfg(test)]
 mod tests;
+mod whereabouts;
 
 pub use checkout::Checkout;
+pub use gates::{Gate, OrderError};
 pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool};
 pub use quota::{Full, Quota, Quotas};
 pub use registry::{PoolSnapshot, Pools};
+pub use whereabouts::{Site, Whereabouts};
 
 use crate::config::PoolSettings;
 use crate::server::{DialError, Parameters};
@@ -44,6 +48,10 @@ pub trait Pooled: Send + 'static {
     type Proof;
     /// Whether it is still as it was when it was put back.
     fn is_quiet(&self) -> bool;
+    /// Whether it is where its host is no longer.
+    fn is_withdrawn(&self) -> bool {
+        false
+    }
     /// Ends it; the future is done when it is really gone.
     fn close(self) -> impl Future<Output = ()> + Send;
     /// What it reported at login.
@@ -72,6 +80,12 @@ pub enum Refusal {
     /// The login that it waited for was refused for good.
     #[error("{0}")]
     LoginFailed(Arc<DialError>),
+    /// All clients of the database were sent away (KILL).
+    #[error("database removed")]
+    Killed,
+    /// The process is about to end.
+    #[error("server shutting down")]
+    ShuttingDown,
     /// The pool is gone.
     #[error("the pool is closed")]
     Closed,
@@ -104,11 +118,15 @@ pub struct Pool<C: Connector> {
     servers: Roll<ServerRecord>,
     dialling: Gauge,
     health: Mutex<Health>,
-    /// The last login that was refused for good, and how many were: waiters leave when there is another.
-    refused: ArcSwapOption<DialError>,
-    refusals: AtomicU64,
+    /// Why those who waited were sent away the last time, and how often they were: waiters leave when it is once more.
+    dismissal: ArcSwapOption<Refusal>,
+    dismissals: AtomicU64,
     greeting: ArcSwapOption<Parameters>,
     generation: AtomicU64,
+    /// Servers of earlier generations are to be replaced; those between went with a pause.
+    replaced_below: AtomicU64,
+    /// Whether nothing is dialled and nothing put back (PAUSE).
+    held_back: AtomicBool,
     wake: Arc<Notify>,
     shared: Shared,
     turn: AtomicU64,
@@ -150,10 +168,12 @@ impl<C: Connector> Pool<C> {
             servers: Roll::default(),
             dialling: Gauge::default(),
             health: Mutex::default(),
-            refused: ArcSwapOption::empty(),
-            refusals: AtomicU64::new(0),
+            dismissal: ArcSwapOption::empty(),
+            dismissals: AtomicU64::new(0),
             greeting: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
+            replaced_below: AtomicU64::new(0),
+            held_back: AtomicBool::new(false),
             wake,
             shared,
             turn: AtomicU64::new(0),
@@ -258,7 +278,7 @@ impl<C: Connector> Pool<C> {
     pub async fn stand_in_line(self: &Arc<Self>, since: Instant) -> Result<Checkout<C>, Refusal> {
         self.fail_fast()?;
         let waiter = Waiter::join(self, since);
-        let refusals = self.refusals.load(Ordering::Acquire);
+        let dismissals = self.dismissals.load(Ordering::Acquire);
         // One that was put down while this one joined: nobody else has an eye on it.
         let mut taken = self.try_checkout();
         while taken.is_none() {
@@ -271,8 +291,8 @@ impl<C: Connector> Pool<C> {
                     return Poll::Ready(Ok(served));
                 }
                 self.rack.listen(waiter.place, cx.waker());
-                match self.refused_since(refusals) {
-                    Some(error) => Poll::Ready(Err(Refusal::LoginFailed(error))),
+                match self.dismissed_since(dismissals) {
+                    Some(why) => Poll::Ready(Err(why)),
                     None => Poll::Pending,
                 }
             });
@@ -286,10 +306,10 @@ impl<C: Connector> Pool<C> {
         taken.ok_or(Refusal::Closed)
     }
 
-    /// The login that was refused for good since there were so many of them.
-    fn refused_since(&self, refusals: u64) -> Option<Arc<DialError>> {
-        let is_new = self.refusals.load(Ordering::Acquire) != refusals;
-        if is_new { self.refused.load_full() } else { None }
+    /// Why those who wait were sent away, if they were since they had been so often.
+    fn dismissed_since(&self, dismissals: u64) -> Option<Refusal> {
+        let is_new = self.dismissals.load(Ordering::Acquire) != dismissals;
+        if is_new { self.dismissal.load_full().map(Arc::unwrap_or_clone) } else { None }
     }
 
     fn preference(&self) -> Preference {
@@ -327,7 +347,7 @@ impl<C: Connector> Pool<C> {
         now: Instant,
     ) -> Option<(TicketInHand, Held<C::Server>)> {
         let outdated = member.generation != self.generation.load(Ordering::Acquire);
-        if outdated || member.is_expired(now) || self.quotas.excess() > 0 {
+        if outdated || member.server.is_withdrawn() || member.is_expired(now) || self.quotas.excess() > 0 {
             return Some((ticket, member));
         }
         member.idle_since = now;
@@ -353,12 +373,6 @@ impl<C: Connector> Pool<C> {
         }
     }
 
-    /// Marks all servers of now as not to be used again.
-    pub fn reconnect(&self) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        self.wake.notify_one();
-    }
-
     /// Takes over changed settings. Servers of another endpoint or login are not used again.
     pub fn reconfigure(&self, settings: PoolSettings) {
         let old = self.settings.swap(Arc::new(settings));
@@ -366,7 +380,7 @@ impl<C: Connector> Pool<C> {
         self.round_robin.store(new.server_round_robin, Ordering::Relaxed);
         self.quotas.pool.set_limit(new.size);
         let login = |s: &PoolSettings| {
-            (s.host.clone(), s.port, s.dbname.clone(), s.user.clone(), s.password.clone(), s.startup.clone())
+            (s.hosts.clone(), s.port, s.dbname.clone(), s.user.clone(), s.password.clone(), s.startup.clone())
         };
         if login(&old) != login(&new) {
             self.health().clear();

@@ -84,7 +84,10 @@ impl Quota {
     pub fn interest(&self, notify: &Arc<Notify>) {
         let mut interested = self.interested.lock().unwrap_or_else(PoisonError::into_inner);
         interested.retain(|other| other.strong_count() > 0);
-        interested.push(Arc::downgrade(notify));
+        let is_known = interested.iter().any(|other| other.ptr_eq(&Arc::downgrade(notify)));
+        if !is_known {
+            interested.push(Arc::downgrade(notify));
+        }
     }
 
     fn take(&self) -> bool {

@@ -1,7 +1,9 @@
 //! All pools of the process, and the limits that reach over several of them.
 
-use super::{Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared};
-use crate::config::{Config, PoolMode};
+use super::gates::Gates;
+use super::{Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared, Whereabouts};
+use crate::config::{Balance, Config, PoolMode};
+use crate::net::Resolver;
 use crate::stats::{ServerState, TrafficSnapshot};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -15,11 +17,14 @@ pub struct Pools {
     connector: Postgres,
     shared: Shared,
     inner: Mutex<Inner>,
+    /// Notified when something that was paused is resumed or removed.
+    pub(super) changed: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Inner {
-    pools: HashMap<PoolId, Arc<ServerPool>>,
+pub(super) struct Inner {
+    pub(super) pools: HashMap<PoolId, Arc<ServerPool>>,
+    pub(super) gates: Gates,
     databases: HashMap<String, Arc<Quota>>,
     users: HashMap<String, Arc<Quota>>,
 }
@@ -31,6 +36,8 @@ pub struct PoolSnapshot {
     pub id: PoolId,
     /// When its servers go back.
     pub mode: PoolMode,
+    /// How it chooses among several hosts; `None` when there is one.
+    pub balance: Option<Balance>,
     /// Clients that are logged in to it.
     pub clients: u64,
     /// Clients that wait for a server.
@@ -62,8 +69,9 @@ impl Pools {
     #[must_use]
     pub fn new(connector: Postgres, runtimes: Arc<[Handle]>) -> Arc<Self> {
         let shared = Shared { numbers: Arc::new(1.into()), runtimes, crowded: Arc::new(Notify::new()) };
-        let pools = Arc::new(Self { connector, shared, inner: Mutex::default() });
+        let pools = Arc::new(Self { connector, shared, inner: Mutex::default(), changed: Notify::new() });
         pools.shared.runtimes[0].spawn(relieve(Arc::downgrade(&pools), Arc::clone(&pools.shared.crowded)));
+        pools.shared.runtimes[0].spawn(Resolver::keep_fresh(pools.whereabouts().resolver()));
         pools
     }
 
@@ -82,8 +90,15 @@ impl Pools {
         let quotas =
             inner.quotas(&id, settings.size, settings.max_db_connections, settings.max_user_connections);
         let pool = Pool::start(id.clone(), settings, self.connector.clone(), quotas, self.shared.clone());
+        pool.hold_back(inner.gates.hold_back(&id.database));
         inner.pools.insert(id, Arc::clone(&pool));
         Some(pool)
+    }
+
+    /// Where servers are.
+    #[must_use]
+    pub fn whereabouts(&self) -> &Arc<Whereabouts> {
+        &self.connector.whereabouts
     }
 
     /// All pools, in the order of their names.
@@ -104,9 +119,11 @@ impl Pools {
     /// retired, and the pools of a database that was removed, or that has another forced user, are given up; these are
     /// returned.
     pub fn reconfigure(&self, config: &Config) -> Vec<Arc<ServerPool>> {
+        self.whereabouts().reconfigure(config);
         let mut inner = self.lock();
         let mut gone = Vec::new();
-        let Inner { pools, databases, users } = &mut *inner;
+        inner.gates.retain(|database| config.database(database).is_some());
+        let Inner { pools, databases, users, .. } = &mut *inner;
         pools.retain(|id, pool| {
             let settings = config.pool_settings(&id.database, &id.user).filter(|settings| {
                 // Another forced user, or none any longer, is another identity for the clients of this pool.
@@ -126,10 +143,13 @@ impl Pools {
             pool.reconfigure(settings);
             true
         });
+        inner.apply_gates();
+        drop(inner);
+        self.changed.notify_waiters();
         gone
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
         // The maps are whole after every step, so a panic elsewhere cannot have spoilt them.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -163,6 +183,13 @@ async fn relieve(pools: Weak<Pools>, crowded: Arc<Notify>) {
 }
 
 impl Inner {
+    /// Has every pool do what was ordered.
+    pub(super) fn apply_gates(&self) {
+        for (id, pool) in &self.pools {
+            pool.hold_back(self.gates.hold_back(&id.database));
+        }
+    }
+
     fn quotas(&mut self, id: &PoolId, pool: Option<u32>, database: Option<u32>, user: Option<u32>) -> Quotas {
         let shared = |map: &mut HashMap<String, Arc<Quota>>, name: &str, limit| {
             let quota = map.entry(name.to_owned()).or_insert_with(|| Arc::new(Quota::new(limit)));
@@ -188,6 +215,7 @@ impl ServerPool {
         PoolSnapshot {
             id: self.id.clone(),
             mode: settings.mode,
+            balance: settings.hosts.balance(),
             clients: self.clients.get(),
             waiting,
             oldest_wait,

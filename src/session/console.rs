@@ -4,10 +4,11 @@ use super::extended::{Extended, Reaction};
 use super::{FAREWELL, Service};
 use crate::config::Config;
 use crate::net::{Broken, Dialogue};
-use crate::stats::{Peer, unix_micros};
+use crate::stats::{Peer, TrafficSnapshot, unix_micros};
 use crate::wire::backend::{self, Status, Type};
 use crate::wire::{CancelKey, Report, TooLong, split_cstr, sqlstate};
 use bytes::BytesMut;
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use tokio::time::timeout;
@@ -63,6 +64,10 @@ pub trait Console: Send + Sync + std::fmt::Debug {
     ///
     /// When it is none.
     fn columns(&self, command: &str) -> Result<Columns, Report>;
+
+    /// The counters of each database since the process began, as `SHOW STATS_TOTALS` shows them: those of pools that are
+    /// gone are among them.
+    fn totals(&self, service: &Service) -> BTreeMap<String, TrafficSnapshot>;
 }
 
 /// Somebody on the console.

@@ -66,6 +66,13 @@ pub(super) fn no_database(name: &str) -> Departure {
         .into()
 }
 
+/// New clients of the database are refused.
+pub(super) fn disabled(name: &str) -> Departure {
+    Report::fatal(sqlstate::PROTOCOL_VIOLATION, format!("database \"{name}\" is disabled"))
+        .hint("An administrator refuses new clients (DISABLE) until ENABLE.")
+        .into()
+}
+
 /// The client gets no server. `pool` tells what the pool looked like.
 pub(super) fn refused(refusal: &Refusal, pool: &str) -> Departure {
     let report = match refusal {
@@ -75,11 +82,20 @@ pub(super) fn refused(refusal: &Refusal, pool: &str) -> Departure {
         Refusal::LoginFailing(error) => Report::fatal(error.report().code, refusal.to_string())
             .hint("No server connection is left, and the next login is tried after server_login_retry."),
         Refusal::LoginFailed(error) => error.report(),
+        Refusal::Killed => return removed(),
+        Refusal::ShuttingDown => Report::fatal(sqlstate::ADMIN_SHUTDOWN, refusal.to_string()),
         Refusal::Closed => {
             Report::fatal(sqlstate::ADMIN_SHUTDOWN, "the database was removed from the configuration")
         }
     };
     report.into()
+}
+
+/// The database was killed, or removed from the configuration.
+pub(super) fn removed() -> Departure {
+    Report::fatal(sqlstate::ADMIN_SHUTDOWN, "database removed")
+        .detail("An administrator sent its clients away (KILL), or it was taken out of the configuration.")
+        .into()
 }
 
 /// The server is lost. When its own last words have reached the client, nothing is added to them.

@@ -1,11 +1,11 @@
 //! The login: who is it, may it come in, and what it is told when it does.
 
-use super::client::{Admission, Cancelled, Credentials, Registration};
+use super::client::{Admission, Credentials, Registration};
 use super::console::{Role, Visitor};
 use super::departure::{self, Departure};
 use super::greeting::{Greeting, greet};
 use super::run::Session;
-use super::{FAREWELL, Service, welcome};
+use super::{FAREWELL, Service, peers, welcome};
 use crate::auth::ChannelBinding;
 use crate::auth::{Exchange, Proof, Step};
 use crate::config::Config;
@@ -76,11 +76,8 @@ impl Front {
         match greet(&mut self.dialogue).await? {
             Greeting::Startup(startup) => self.log_in(service, startup).await,
             Greeting::Cancel(key) => {
-                match service.clients.cancel(&key).await {
-                    Cancelled::Sent => service.traffic.count(|t| &t.cancels),
-                    Cancelled::NothingRuns | Cancelled::UnknownKey => {}
-                    Cancelled::Failed(error) => tracing::warn!("cannot forward a cancel request: {error}"),
-                }
+                // Boxed, as few connections are for this.
+                Box::pin(peers::cancel(service, &key)).await;
                 Err(Departure::Nothing)
             }
         }
@@ -208,6 +205,9 @@ impl Front {
         let Some(pool) = service.pools.pool(&config, &database, &user) else {
             return Err(departure::no_database(&database));
         };
+        if service.pools.gate(&database).is_disabled {
+            return Err(departure::disabled(&database));
+        }
         let in_pool = pool.clients.enter();
         let baseline = welcome::greeting(&pool).await?;
         let settings = welcome::adopt(&service.adopted, &pool, &baseline, asked).await?;
@@ -215,7 +215,7 @@ impl Front {
         let application = settings.get("application_name").unwrap_or_default().to_owned();
         let id = service.clients.number();
         let record = ClientRecord::new(id, service.shared.identity(user, database, application), self.peer);
-        let credentials = Credentials { record, version, admission, in_pool };
+        let credentials = Credentials { record, version, peer: config.peering.id, admission, in_pool };
         let registration = service
             .clients
             .register(credentials)
@@ -264,6 +264,7 @@ impl Front {
         }
         if let Departure::Dismissed(report) = departure {
             service.traffic.count(|t| &t.errors);
+            service.errors.count(&report.message);
             if report.put(&mut self.out).is_ok() {
                 let _heard_or_not = timeout(FAREWELL, self.dialogue.send(&self.out)).await;
             }

@@ -10,10 +10,12 @@ mod departure;
 mod extended;
 mod greeting;
 mod idle;
+mod keys;
 mod link;
 mod login;
 mod named;
 mod overview;
+mod peers;
 mod relay;
 mod run;
 mod shared;
@@ -27,6 +29,7 @@ pub use client::{Admission, ClientHandle, Clients, Order, Visit};
 pub use console::{Answer, Answering, Columns, Console, Role};
 pub use departure::Departure;
 pub use overview::{CONSOLE, DatabaseOverview, Overview, UserOverview, VERSION};
+pub use peers::{PeerPoolView, Peers};
 pub use shared::Shared;
 pub use welcome::Adopted;
 
@@ -37,7 +40,7 @@ use crate::config::Config;
 use crate::net::{Ends, Stream};
 use crate::pool::{Pools, Proofs};
 use crate::server::Interner;
-use crate::stats::{Gauge, Traffic};
+use crate::stats::{Errors, Gauge, Traffic};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,10 +69,14 @@ pub struct Service {
     pub pools: Arc<Pools>,
     /// Who is here.
     pub clients: Clients,
+    /// Other poolers behind the same address.
+    pub peers: Peers,
     /// Connections that are not logged in yet.
     pub logins: Gauge,
     /// What happened outside of any pool: refused and failed logins, errors.
     pub traffic: Traffic,
+    /// Errors that clients were told, by their text.
+    pub errors: Errors,
     /// What startup settings of clients turned out to mean.
     pub adopted: Adopted,
     /// What clients have in common.

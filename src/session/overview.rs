@@ -1,10 +1,11 @@
 //! The running program at one moment, as the console and the exporter show it: both read the same figures.
 
 use super::Service;
-use crate::config::{Config, Host, PoolMode, PoolSettings};
-use crate::pool::{PoolId, PoolSnapshot};
+use crate::config::{Balance, Config, Host, PoolMode, PoolSettings};
+use crate::net::NameView;
+use crate::pool::{Gate, PoolId, PoolSnapshot};
 use crate::server::InternerTotals;
-use crate::stats::TrafficSnapshot;
+use crate::stats::{ClientRecord, ClientState, Identity, TrafficSnapshot};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::AddAssign;
 use std::sync::Arc;
@@ -35,8 +36,22 @@ pub struct Overview {
     pub logins: u64,
     /// What happened outside of any pool.
     pub traffic: TrafficSnapshot,
+    /// The counters of each database, and of the console, since the process began.
+    pub totals: BTreeMap<String, TrafficSnapshot>,
+    /// Who is here and what they do, the console's visitors too.
+    pub sessions: Vec<(Arc<Identity>, ClientState)>,
+    /// Errors that clients were told, by their text.
+    pub errors: Vec<(&'static str, u64)>,
     /// Named prepared statements of all clients.
     pub statements: InternerTotals,
+    /// Names of hosts that were looked up.
+    pub names: Vec<NameView>,
+    /// Look-ups under way.
+    pub lookups: u64,
+    /// Peers that cancel requests were forwarded to.
+    pub peer_pools: usize,
+    /// Whether all databases are paused.
+    pub is_paused: bool,
 }
 
 /// One database entry.
@@ -54,6 +69,8 @@ pub struct DatabaseOverview {
     pub forced_user: Option<String>,
     /// The entry's own `pool_mode`.
     pub mode: Option<PoolMode>,
+    /// How it chooses among several hosts; `None` when there is one.
+    pub balance: Option<Balance>,
     /// Servers of each pool; `None` is unlimited.
     pub pool_size: Option<u32>,
     /// Servers of each pool that are kept open.
@@ -66,6 +83,8 @@ pub struct DatabaseOverview {
     pub connections: u32,
     /// Clients that it has.
     pub clients: u64,
+    /// What was ordered for it: PAUSE, DISABLE.
+    pub gate: Gate,
 }
 
 /// One user.
@@ -95,10 +114,15 @@ impl Service {
         let mut databases = databases(&config, &pools);
         for database in &mut databases {
             database.connections = self.pools.database_connections(&database.name);
+            database.gate = self.pools.gate(&database.name);
         }
         databases.push(console_database(&config, &console));
         databases.sort_by(|a, b| a.name.cmp(&b.name));
-        let (clients, visitors) = (self.clients.list(), self.clients.visitors());
+        let clients = self.clients.list();
+        let visitors = self.clients.visitors();
+        let session = |record: &ClientRecord| (Arc::clone(&record.who), record.state());
+        let sessions = clients.iter().map(|client| session(&client.record));
+        let sessions = sessions.chain(visitors.iter().map(|visit| session(&visit.record))).collect();
         let listed = self.users.load_full();
         let records =
             clients.iter().map(|client| &client.record).chain(visitors.iter().map(|visit| &visit.record));
@@ -112,8 +136,23 @@ impl Service {
             databases,
             logins: self.logins.get(),
             traffic: self.traffic.snapshot(),
+            totals: self.console.totals(self),
+            sessions,
+            errors: self.errors.snapshot(),
             statements: self.interner.totals(),
+            names: self.names(),
+            lookups: self.pools.whereabouts().resolver().under_way(),
+            peer_pools: self.peers.list().len(),
+            is_paused: self.pools.are_paused(),
         }
+    }
+}
+
+impl Service {
+    /// Names of hosts that were looked up.
+    #[must_use]
+    pub fn names(&self) -> Vec<NameView> {
+        self.pools.whereabouts().resolver().list()
     }
 }
 
@@ -122,6 +161,7 @@ fn console_pool(visitors: u64) -> PoolSnapshot {
     PoolSnapshot {
         id: PoolId { database: CONSOLE.to_owned(), user: CONSOLE.to_owned() },
         mode: PoolMode::Statement,
+        balance: None,
         clients: visitors,
         waiting: 0,
         oldest_wait: Duration::ZERO,
@@ -145,12 +185,14 @@ fn console_database(config: &Config, console: &PoolSnapshot) -> DatabaseOverview
         dbname: CONSOLE.to_owned(),
         forced_user: Some(CONSOLE.to_owned()),
         mode: Some(console.mode),
+        balance: None,
         pool_size: console.size,
         min_pool_size: 0,
         server_lifetime: config.pool.server_lifetime,
         max_connections: None,
         connections: 0,
         clients: console.clients,
+        gate: Gate::default(),
     }
 }
 
@@ -174,21 +216,22 @@ fn database(config: &Config, name: &str, clients: u64) -> Option<DatabaseOvervie
         dbname: settings.dbname,
         forced_user: entry.user.clone(),
         mode: entry.pool_mode,
+        balance: entry.hosts.balance(),
         pool_size: settings.size,
         min_pool_size: settings.min_size,
         server_lifetime: settings.server_lifetime,
         max_connections: settings.max_db_connections,
         connections: 0,
         clients,
+        gate: Gate::default(),
     })
 }
 
 /// PgBouncer shows no host where the entry has none.
 fn host(config: &Config, settings: &PoolSettings) -> Option<String> {
-    match &settings.host {
-        Host::Tcp(host) => Some(host.clone()),
-        Host::Unix(dir) if Some(dir) == config.pool.unix_socket_dir.as_ref() => None,
-        Host::Unix(dir) => Some(dir.display().to_string()),
+    match settings.hosts.only() {
+        Some(Host::Unix(dir)) if Some(dir) == config.pool.unix_socket_dir.as_ref() => None,
+        _ => Some(settings.hosts.to_string()),
     }
 }
 

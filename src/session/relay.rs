@@ -2,10 +2,9 @@
 //! cannot be written to is not read for, so a slow reader holds back its sender, not memory.
 
 use super::again;
-use super::client::Order;
 use super::departure::{self, Departure};
 use super::link::{Farewell, Link};
-use super::run::{Session, departure_of_kill};
+use super::run::Session;
 use super::upstream;
 use crate::config::PoolMode;
 use crate::server::{Event, Health, ServerFault, Unnamed};
@@ -56,9 +55,7 @@ impl Session {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Parting>> {
         loop {
-            if self.client.has_order(Order::Kill) {
-                return Poll::Ready(Err(departure_of_kill().into()));
-            }
+            self.heed_orders_to_end()?;
             let pulled = self.pull(link, cx)?;
             // What the client has sent may have waited for what has just come. It is its turn, not another client's: that
             // one could bring about the same wait, and so on for ever.

@@ -161,11 +161,24 @@ impl Session {
 
     /// Orders to a session without a server.
     fn heed_orders(&self) -> Result<(), Departure> {
-        if self.client.has_order(Order::Kill) {
-            return Err(departure_of_kill());
-        }
+        self.heed_orders_to_end()?;
         if self.client.has_order(Order::Leave) {
             return Err(Report::fatal(sqlstate::ADMIN_SHUTDOWN, "server shutting down").into());
+        }
+        Ok(())
+    }
+
+    /// Orders that end a session wherever it stands.
+    pub(super) fn heed_orders_to_end(&self) -> Result<(), Departure> {
+        if !self.client.has_orders() {
+            return Ok(());
+        }
+        if self.client.has_order(Order::Kill) {
+            let text = "terminating connection due to administrator command";
+            return Err(Report::fatal(sqlstate::ADMIN_SHUTDOWN, text).into());
+        }
+        if self.client.has_order(Order::Remove) {
+            return Err(departure::removed());
         }
         Ok(())
     }
@@ -305,6 +318,7 @@ impl Session {
         let record = &self.client.record;
         if let Departure::Dismissed(report) = &departure {
             self.pool.traffic.count(|t| &t.errors);
+            service.errors.count(&report.message);
             if service.config.load().log.pooler_errors {
                 tracing::warn!(client = record.id, sqlstate = %report.code, "pooler error: {}", report.message);
             }
@@ -332,10 +346,6 @@ impl Session {
             let _closed_or_gone = timeout(FAREWELL, self.stream.shutdown()).await;
         }
     }
-}
-
-pub(super) fn departure_of_kill() -> Departure {
-    Report::fatal(sqlstate::ADMIN_SHUTDOWN, "terminating connection due to administrator command").into()
 }
 
 /// Hands a server on only after every cancel that was sent for it has arrived.

@@ -129,6 +129,15 @@ impl Peer {
         Self { remote: End::new(remote), local: End::new(local) }
     }
 
+    /// The same with the port that a Unix socket has in its name.
+    #[must_use]
+    pub fn at_port(mut self, port: u16) -> Self {
+        if self.remote.host.is_none() {
+            self.remote.port = port;
+        }
+        self
+    }
+
     /// Address of the other side, as it is shown.
     #[must_use]
     pub fn address(&self) -> String {
@@ -363,6 +372,8 @@ pub struct ServerRecord {
     pub connected: u64,
     /// Its process ID on the server; 0 when the server did not tell.
     pub process: u32,
+    /// The generation of its pool at the time it was dialled.
+    pub generation: u64,
     activity: Activity<ServerState>,
 }
 
@@ -372,7 +383,14 @@ impl ServerRecord {
     pub fn new(id: u64, user: String, database: String, peer: Peer, process: u32) -> Self {
         let connected = unix_micros();
         let activity = Activity::new(ServerState::New, connected);
-        Self { id, user, database, peer, connected, process, activity }
+        Self { id, user, database, peer, connected, process, generation: 0, activity }
+    }
+
+    /// The same, dialled in this generation of its pool.
+    #[must_use]
+    pub fn of_generation(mut self, generation: u64) -> Self {
+        self.generation = generation;
+        self
     }
 
     /// The number of the client it is joined to.

@@ -3,6 +3,7 @@
 
 mod census;
 mod clock;
+mod errors;
 mod traffic;
 mod worker;
 
@@ -11,5 +12,6 @@ pub use census::{
     shrink,
 };
 pub use clock::{micros, unix_micros, unix_micros_at};
+pub use errors::Errors;
 pub use traffic::{Counters, Gauge, GaugeGuard, Traffic, TrafficSnapshot};
 pub use worker::{become_worker, expect_workers, worker, workers};

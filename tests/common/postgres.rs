@@ -81,6 +81,11 @@ impl Postgres {
         self.folder.join("data")
     }
 
+    /// One of the client programs of its version.
+    pub fn tool(&self, program: &str) -> Command {
+        self.installation.command(program)
+    }
+
     /// The major version.
     pub fn major(&self) -> u32 {
         self.installation.major

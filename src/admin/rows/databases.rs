@@ -1,7 +1,7 @@
 //! `SHOW DATABASES`, `SHOW USERS`.
 
 use super::{Row, limit, row};
-use crate::config::PoolMode;
+use crate::config::{Balance, PoolMode};
 use crate::session::{DatabaseOverview, UserOverview};
 
 pub(in crate::admin) fn databases(database: &DatabaseOverview) -> Row {
@@ -16,13 +16,13 @@ pub(in crate::admin) fn databases(database: &DatabaseOverview) -> Row {
         0, // reserve_pool_size
         database.server_lifetime.map_or(0, |lifetime| lifetime.as_secs()),
         database.mode.map(PoolMode::as_str),
-        Option::<String>::None, // load_balance_hosts
+        database.balance.map(Balance::as_str),
         limit(database.max_connections),
         database.connections,
         0, // max_client_connections
         database.clients,
-        0, // paused
-        0, // disabled
+        u32::from(database.gate.is_paused),
+        u32::from(database.gate.is_disabled),
     ]
 }
 
@@ -60,16 +60,18 @@ mod tests {
             dbname: "app_production".to_owned(),
             forced_user: None,
             mode: None,
+            balance: None,
             pool_size: None,
             min_pool_size: 1,
             server_lifetime: Some(Duration::from_secs(3600)),
             max_connections: Some(50),
             connections: 7,
             clients: 80,
+            gate: crate::pool::Gate { is_paused: true, is_disabled: false },
         };
         let row = databases(&overview);
         assert_eq!(row.len(), columns::DATABASES.len());
-        let golden = "app NULL 5432 app_production NULL 0 1 0 3600 NULL NULL 50 7 0 80 0 0";
+        let golden = "app NULL 5432 app_production NULL 0 1 0 3600 NULL NULL 50 7 0 80 1 0";
         assert_eq!(shown(&row).join(" "), golden);
         overview.host = Some("db".to_owned());
         overview.mode = Some(PoolMode::Session);

@@ -2,6 +2,8 @@
 
 mod databases;
 mod memory;
+mod names;
+mod peers;
 mod pools;
 mod prepared;
 mod sockets;
@@ -10,6 +12,8 @@ mod stats;
 
 pub(super) use databases::{databases, users};
 pub(super) use memory::memory;
+pub(super) use names::{dns_hosts, dns_zones};
+pub(super) use peers::{peer_pools, peers};
 pub(super) use pools::{lists, pools};
 pub(super) use prepared::prepared_statements;
 pub(super) use sockets::{client, client_socket, server, server_socket};

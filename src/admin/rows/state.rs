@@ -9,9 +9,10 @@ pub(in crate::admin) fn version() -> [Row; 1] {
     [row![VERSION]]
 }
 
-/// Nothing can be paused yet.
-pub(in crate::admin) fn state() -> [Row; 3] {
-    [row!["active", "yes"], row!["paused", "no"], row!["suspended", "no"]]
+/// Whether all databases are paused. Nothing can be suspended any longer, so there is no row for it.
+pub(in crate::admin) fn state(is_paused: bool) -> [Row; 2] {
+    let (active, paused) = if is_paused { ("no", "yes") } else { ("yes", "no") };
+    [row!["active", active], row!["paused", paused]]
 }
 
 pub(in crate::admin) fn config(setting: &ConfigRow) -> Row {
