@@ -141,10 +141,20 @@ impl App {
             let orphans = clients.iter().filter(|client| client.record.who.database == gone.id.database);
             orphans.for_each(|client| client.order(Order::Remove));
         }
+        let clients_are_concerned = service.shared.follow(&config) || waits_changed(running, &config);
+        if clients_are_concerned {
+            service.clients.list().iter().for_each(|client| client.wake());
+        }
         let mut current = self.loaded();
         *current = loaded.keeping_fixed(&current);
         notices
     }
+}
+
+/// Whether anybody may wait in line for another time now.
+fn waits_changed(before: &Config, now: &Config) -> bool {
+    before.pool.query_wait_timeout != now.pool.query_wait_timeout
+        || (&before.databases, &before.fallback, &before.users) != (&now.databases, &now.fallback, &now.users)
 }
 
 /// The running program as the console reaches it.

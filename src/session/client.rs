@@ -65,6 +65,11 @@ impl ClientHandle {
     /// Gives an order; the session sees it at its next turn.
     pub fn order(&self, order: Order) {
         self.orders.fetch_or(order.bit(), Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// Has the session look at its limits anew.
+    pub fn wake(&self) {
         let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(waker) = waker {
             waker.wake();

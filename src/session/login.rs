@@ -54,7 +54,6 @@ pub(super) struct Admitted {
     pub(super) registration: Registration,
     pub(super) pool: Arc<ServerPool>,
     pub(super) settings: Settings,
-    pub(super) config: Arc<Config>,
 }
 
 /// What a StartupMessage says of who and where.
@@ -227,7 +226,7 @@ impl Front {
         backend::put_ready(&mut self.out, Status::Idle);
         self.flush().await?;
         pool.traffic.count(|t| &t.logins);
-        Ok(Entrance::Client(Admitted { registration, pool, settings, config }))
+        Ok(Entrance::Client(Admitted { registration, pool, settings }))
     }
 
     /// Turns a finished login into what goes on with the connection.

@@ -11,6 +11,7 @@ mod extended;
 mod greeting;
 mod idle;
 mod keys;
+mod limits;
 mod link;
 mod login;
 mod named;
