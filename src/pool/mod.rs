@@ -11,6 +11,7 @@ mod gates;
 mod health;
 mod keeper;
 mod line;
+mod lookup;
 mod member;
 mod postgres;
 mod quota;
@@ -18,15 +19,18 @@ mod rack;
 mod registry;
 #[cfg(test)]
 mod tests;
+mod users;
 mod whereabouts;
 
 pub use cancels::{CancelTurn, Cancels};
 pub use checkout::Checkout;
 pub use dedicated::Dedicated;
 pub use gates::{Gate, OrderError};
+pub use lookup::{Found, LookupError, Lookups};
 pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool};
 pub use quota::{Full, Quota, Quotas};
 pub use registry::{PoolSnapshot, Pools};
+pub use users::{AuthFileError, Listed, Users};
 pub use whereabouts::{Site, Whereabouts};
 
 use crate::config::PoolSettings;
@@ -405,7 +409,16 @@ impl<C: Connector> Pool<C> {
         self.quotas.pool.set_limit(new.size);
         self.cancels.set_limit(new.size);
         let login = |s: &PoolSettings| {
-            (s.hosts.clone(), s.port, s.dbname.clone(), s.user.clone(), s.password.clone(), s.startup.clone())
+            let asked = s.lookup.as_ref().map(|lookup| (lookup.database.clone(), Arc::clone(&lookup.query)));
+            (
+                s.hosts.clone(),
+                s.port,
+                s.dbname.clone(),
+                s.user.clone(),
+                s.password.clone(),
+                s.startup.clone(),
+                asked,
+            )
         };
         if login(&old) != login(&new) {
             self.health().clear();
