@@ -83,8 +83,7 @@ impl Front {
             Greeting::Startup(startup) => self.log_in(service, startup).await,
             Greeting::Cancel(key) => {
                 // Boxed, as few connections are for this.
-                Box::pin(peers::cancel(service, &key)).await;
-                Err(Departure::Nothing)
+                Err(Box::pin(peers::cancel(service, &key)).await)
             }
         }
     }
@@ -256,7 +255,14 @@ impl Front {
         let application = settings.get("application_name").unwrap_or_default().to_owned();
         let id = service.clients.number();
         let record = ClientRecord::new(id, service.shared.identity(user, database, application), self.peer);
-        let credentials = Credentials { record, version, peer: config.peering.id, admission, in_pool };
+        let credentials = Credentials {
+            record,
+            version,
+            peer: config.peering.id,
+            cancels: Arc::clone(pool.cancels()),
+            admission,
+            in_pool,
+        };
         let registration = service
             .clients
             .register(credentials)
@@ -295,7 +301,14 @@ impl Front {
         let id = service.clients.number();
         let identity = service.shared.identity(user, database, application);
         let record = ClientRecord::new(id, identity, self.peer).for_replication(Some(replication));
-        let credentials = Credentials { record, version, peer: config.peering.id, admission, in_pool };
+        let credentials = Credentials {
+            record,
+            version,
+            peer: config.peering.id,
+            cancels: Arc::clone(pool.cancels()),
+            admission,
+            in_pool,
+        };
         let registration = service
             .clients
             .register(credentials)

@@ -168,6 +168,8 @@ fn console_pool(visitors: u64) -> PoolSnapshot {
         active: 0,
         idle: 0,
         tested: 0,
+        cancelling: 0,
+        cancels_waiting: 0,
         being_canceled: 0,
         login: 0,
         size: Some(2),

@@ -76,7 +76,7 @@ pub(in crate::config) const GENERAL: &[Setting] = &[
     auth_type(),
     Setting::honoured("auth_user", Text, "", "User who runs auth_query; unset is no auth_query."),
     Setting::not_yet("autodb_idle_timeout", Seconds, "3600", "0", "Forget an unused database of the entry * after this time; 0 is never."),
-    Setting::not_yet("cancel_wait_timeout", Seconds, "10", "0", "Longest wait of a cancel request; 0 is for ever."),
+    Setting::honoured("cancel_wait_timeout", Seconds, "10", "Longest wait of a cancel request for its turn: no more are forwarded at a time than the pool has places; 0 is for ever."),
     Setting::honoured("client_idle_timeout", Seconds, "0", "Disconnect a client idle this long outside a transaction; 0 is never. Longer than the idle time of the clients' own pools, or they see errors."),
     Setting::honoured("client_login_timeout", Seconds, "60", "Disconnect a client that takes longer to log in; 0 is never."),
     Setting::not_yet("client_tls13_ciphers", Text, "", "", "TLS 1.3 suites towards clients."),
