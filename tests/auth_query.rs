@@ -321,3 +321,26 @@ async fn a_connection_that_has_died_is_replaced() {
         log_in(&pooler, "dyn", "dyn", "weir").await.unwrap();
     }
 }
+
+/// Would break with: a PAUSE that never ends because of who asks for secrets, or that lets the question through.
+#[tokio::test]
+async fn a_pause_holds_the_question_back_too() {
+    prepare().await;
+    let database = postgres().fresh_database().await;
+    let pooler = pooler()
+        .await
+        .database("paused", &entry("").replace("dbname=weir", &format!("dbname={database}")))
+        .start();
+    let mut raw = log_in(&pooler, "dyn", "dyn", "paused").await.unwrap();
+    pooler.console("PAUSE paused").await;
+    assert_eq!(postgres().connections(&database).await, 0);
+    let port = pooler.port();
+    let login = tokio::spawn(async move { Raw::login(port, "dyn", "dyn", "paused").await });
+    log_in(&pooler, "dyn", "dyn", "weir").await.unwrap();
+    assert!(!login.is_finished());
+    assert_eq!(postgres().connections(&database).await, 0);
+    pooler.console("RESUME paused").await;
+    let mut late = login.await.unwrap();
+    assert_eq!(late.value("SELECT session_user").await.unwrap(), "dyn");
+    assert_eq!(raw.value("SELECT session_user").await.unwrap(), "dyn");
+}
