@@ -25,13 +25,12 @@ pub(super) struct Visitor<'a> {
 }
 
 impl<'a> Visitor<'a> {
-    pub(super) fn new(stream: &Stream, database: &'a str, user: &'a str) -> Self {
+    pub(super) fn new(stream: &Stream, database: &'a str, user: &'a str, replication: bool) -> Self {
         let way = match (stream, stream.peer()) {
             (Stream::Tcp(_), Some(address)) => Way::Plain(address.ip()),
             _ => Way::Unix,
         };
-        // Connections for replication are refused before this, as long as there are none.
-        Self { visit: Visit { database, user, replication: false, way }, uid: stream.peer_uid() }
+        Self { visit: Visit { database, user, replication, way }, uid: stream.peer_uid() }
     }
 }
 

@@ -17,6 +17,7 @@ mod named;
 mod overview;
 mod peers;
 mod relay;
+mod replication;
 mod run;
 mod shared;
 mod spelled;
@@ -97,6 +98,7 @@ pub fn serve(service: Arc<Service>, stream: Stream, ends: Ends) -> impl Future<O
         match login.await {
             login::Arrival::Gone => {}
             login::Arrival::Session(session) => run::run(service, session).await,
+            login::Arrival::Replication(session) => Box::pin(replication::run(service, session)).await,
             login::Arrival::Console(visitor) => Box::pin(console::converse(service, *visitor)).await,
         }
     }
