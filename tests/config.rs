@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use pgweir::config::{self, AuthMethod, Config, ConfigErrors, Dialect, Host, Loaded, LogFormat, PoolMode};
+use pgweir::config::{
+    self, AuthMethod, Config, ConfigErrors, Dialect, Host, Hosts, Loaded, LogFormat, PoolMode,
+};
 use proptest::prelude::*;
 
 fn environment(name: &str) -> Option<String> {
@@ -146,7 +148,7 @@ fn the_chart_file_loads() {
     assert!(config.listen.unix.is_none());
     assert_eq!(config.pool.server_lifetime, Some(Duration::from_millis(1_200_500)));
     let app = &config.databases["app"];
-    assert_eq!(app.host, Host::Tcp("db.internal".to_owned()));
+    assert_eq!(app.hosts, Hosts::one(Host::Tcp("db.internal".to_owned())));
     assert_eq!((app.port, app.pool_size), (5433, Some(Some(16))));
     assert_eq!(app.password.as_ref().unwrap().reveal(), "two words ' and a ${quote}");
     let reports = &config.databases["app-reports"];
@@ -166,16 +168,17 @@ fn the_operator_file_loads() {
     assert_eq!(config.auth.file.as_deref(), Some(Path::new("/home/pooler/users.txt")));
     assert_eq!(config.client.idle_transaction, Some(Duration::from_secs(10)));
     assert_eq!(config.listen.unix.as_ref().unwrap().mode, 0o770);
-    assert_eq!(config.databases["orders"].host, Host::Tcp("orders-rw".to_owned()));
+    assert_eq!(config.databases["orders"].hosts, Hosts::one(Host::Tcp("orders-rw".to_owned())));
     assert_eq!(config.databases["orders"].password.as_ref().unwrap().reveal(), "first line = secret");
-    assert_eq!(config.databases["local"].host, Host::Unix("/controller/run".into()));
+    assert_eq!(config.databases["local"].hosts, Hosts::one(Host::Unix("/controller/run".into())));
     assert_eq!(config.databases["stock"].server_lifetime, Some(None));
     assert_eq!(config.databases["stock"].port, 5432);
     assert_eq!((config.workers, config.log.format), (2, LogFormat::Json));
     let twice = "tests/fixtures/config/operator-databases.ini:2: [databases] orders: set again at \
                  tests/fixtures/config/operator-databases.ini:4, and the last one wins";
     assert!(loaded.notices.iter().any(|notice| notice.to_string() == twice), "{:#?}", loaded.notices);
-    assert_eq!(loaded.notices.iter().filter(|notice| notice.to_string().contains("[peers]")).count(), 2);
+    assert_eq!(loaded.notices.iter().filter(|notice| notice.to_string().contains("[peers]")).count(), 0);
+    assert_eq!(config.peering.peers.len(), 2);
 }
 
 #[test]
@@ -227,7 +230,7 @@ unix_socket_dir = @abstract
 [databases]
 pgbouncer = host=a
 a = host=a,b hots=c port=0
-b = host=@abstract password_file=/no/such/file
+b = host=a,,b password_file=/no/such/file
 c = password=hidden password_file=x pool_size=many
 [pgweir]
 pool_mode = session
@@ -249,8 +252,7 @@ metrics_listen = 9127
         "F:11: [databases] pgbouncer: this name is reserved for the console",
         "F:12: [databases] a hots: unknown key, did you mean host?",
         "F:12: [databases] a port: \"0\" is not allowed: expected a whole number from 1 to 65535",
-        "F:12: [databases] a host: not supported yet: several hosts; name one, or a name that stands for them",
-        "F:13: [databases] b host: not supported yet: abstract sockets; name a folder",
+        "F:13: [databases] b host: \"a,,b\" is not allowed: expected hosts between commas, none of them empty",
         "F:14: [databases] c pool_size: \"many\" is not allowed: expected a whole number from 0 to 2147483647",
         "F:14: [databases] c password_file: password is set as well; keep one of them",
         "F:16: [pgweir] pool_mode: this key belongs into [pgbouncer]",

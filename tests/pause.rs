@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::look::{connections_become, try_login};
-use common::{Message, Pgweir, PgweirBuilder, Postgres, Raw, frontend};
+use common::{Message, Pgweir, PgweirBuilder, Postgres, Raw, Rival, frontend, until};
 
 const MOMENT: Duration = Duration::from_millis(150);
 
@@ -282,5 +282,155 @@ async fn reconnect_replaces_servers_and_wait_close_waits_for_the_old_ones() {
         one.query("COMMIT").await;
         assert_eq!(said(&waiting.read_until_ready().await), "WAIT_CLOSE");
         assert_ne!(one.server().await, first);
+    }
+}
+
+/// Would break with: signals that do nothing, or that do it twice.
+#[tokio::test]
+async fn signals_pause_and_resume() {
+    let database = Postgres::shared().fresh_database().await;
+    let pooler = pooler().start();
+    let mut inside = pooler.raw_as("weir", &database).await;
+    inside.query("BEGIN").await;
+    pooler.signal("USR1");
+    pooler.logged("got SIGUSR1, pausing all activity").await;
+    assert_eq!(state(&pooler).await, "active=no;paused=yes;");
+    inside.query("COMMIT").await;
+    connections_become(Postgres::shared(), &database, 0).await;
+    inside.write(&frontend::query("SELECT 1")).await;
+    pooler.signal("USR1");
+    pooler.logged("got SIGUSR1, but already paused").await;
+    assert!(inside.is_silent_for(MOMENT).await);
+    pooler.signal("USR2");
+    pooler.logged("got SIGUSR2, continuing from PAUSE").await;
+    inside.expect("T D C Z").await;
+    pooler.signal("USR2");
+    pooler.logged("got SIGUSR2, but pooler is not paused").await;
+}
+
+/// Would break with: a pause that is resumed while the process ends, or a console that cannot change its mind.
+#[tokio::test]
+async fn nothing_is_resumed_while_the_process_ends() {
+    let mut pooler = pooler().pool_size(1).start();
+    let mut inside = pooler.raw().await;
+    inside.query("BEGIN").await;
+    let mut idle = pooler.raw().await;
+    let mut waiting = pooler.raw().await;
+    waiting.write(&frontend::query("SELECT 1")).await;
+    assert!(waiting.is_silent_for(MOMENT).await);
+    let mut admin = admin(&pooler).await;
+    assert_eq!(say(&mut admin, "SHUTDOWN WAIT_FOR_CLIENTS").await, "SHUTDOWN");
+    assert_eq!(say(&mut admin, "RESUME").await, "08P01 pooler is shutting down");
+    assert_eq!(say(&mut admin, "SHOW STATE").await, "SHOW");
+    assert!(idle.is_silent_for(MOMENT).await);
+    assert_eq!(say(&mut admin, "SHUTDOWN WAIT_FOR_SERVERS").await, "SHUTDOWN");
+    for raw in [&mut idle, &mut waiting] {
+        let words = raw.last_words().await;
+        assert_eq!((words.field('C').as_str(), words.field('M').as_str()), ("57P01", "server shutting down"));
+    }
+    assert_eq!(say(&mut admin, "PAUSE").await, "08P01 already paused");
+    assert_eq!(say(&mut admin, "RESUME").await, "08P01 pooler is shutting down");
+    pooler.signal("USR2");
+    pooler.logged("got SIGUSR2 while shutting down, ignoring").await;
+    inside.query("SELECT 1").await;
+    assert_eq!(inside.query("COMMIT").await[1].status(), 'I');
+    assert_eq!(inside.last_words().await.field('C'), "57P01");
+    assert!(pooler.ended().await.success());
+}
+
+/// A number that is the same in every run of a test and looks like any other.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from((self.0 >> 33) % u64::try_from(sides).unwrap()).unwrap()
+    }
+}
+
+/// Orders at random, several at once, while clients work: nobody meets an error, and each PAUSE that is answered has left
+/// no server. Would break with: a lost waiter, a query that slips through, a pause that stays, servers beyond the limit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn orders_at_random_lose_nobody() {
+    let postgres = Postgres::start();
+    for workers in [1, 3] {
+        let builder = |size: u32| Pgweir::builder(&postgres).pool_size(size).setting("workers", workers);
+        let pooler = builder(3).setting("min_pool_size", 1).start();
+        let rival = Rival::start(&pooler, 12).await;
+        let (mut one, mut two) = (admin(&pooler).await, admin(&pooler).await);
+        let mut dice = Dice(workers);
+        for _ in 0..40 {
+            match dice.roll(6) {
+                0 | 1 => {
+                    let target = ["", " weir"][dice.roll(2)];
+                    assert_eq!(say(&mut one, &format!("PAUSE{target}")).await, "PAUSE");
+                    assert_eq!(postgres.connections("weir").await, 0);
+                    let before = rival.transactions();
+                    assert!(pooler.hang_up(builder(2)).await);
+                    assert_eq!(rival.transactions(), before, "something is done while it is paused");
+                    assert_eq!(say(&mut two, &format!("RESUME{target}")).await, "RESUME");
+                }
+                2 => {
+                    // It is undone, or it was done before that.
+                    one.write(&frontend::query("PAUSE")).await;
+                    while say(&mut two, "RESUME").await != "RESUME" {}
+                    let answer = said(&one.read_until_ready().await);
+                    assert!(
+                        matches!(answer.as_str(), "PAUSE" | "08P01 PAUSE was undone by RESUME"),
+                        "{answer}"
+                    );
+                }
+                3 => {
+                    assert_eq!(say(&mut one, "RECONNECT").await, "RECONNECT");
+                    assert_eq!(say(&mut one, "WAIT_CLOSE").await, "WAIT_CLOSE");
+                }
+                4 => assert!(pooler.hang_up(builder(3)).await),
+                _ => {
+                    pooler.signal("USR1");
+                    while say(&mut two, "RESUME").await != "RESUME" {}
+                }
+            }
+            let before = rival.transactions();
+            until("transactions of the rival", || rival.transactions() > before + 3).await;
+            assert!(postgres.connections("weir").await <= 3);
+        }
+        assert!(rival.stop().await > 0);
+    }
+}
+
+/// Somebody else's load, with sessions that come and go. Would break with anything that it does not survive.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pgbench_does_not_notice_pauses() {
+    let postgres = Postgres::shared();
+    let pooler = pooler().pool_size(3).setting("max_client_conn", 50).start();
+    let script = pooler.folder().join("script.sql");
+    std::fs::write(&script, "BEGIN;\nSELECT 1;\nSELECT pg_sleep(0.001);\nEND;\n").unwrap();
+    // A thread for each client: pgbench waits for some answers without looking after its other clients.
+    let mut benches = Vec::new();
+    for more in [&["-M", "prepared"][..], &["-M", "simple"], &["-C", "-M", "extended"]] {
+        let mut command = postgres.tool("pgbench");
+        command
+            .args(["-n", "-T", "4", "-c", "6", "-j", "6", "-h", "127.0.0.1", "-U", "weir", "-f"])
+            .arg(&script)
+            .args(more);
+        command.arg("-p").arg(pooler.port().to_string()).arg("weir").env("PGPASSWORD", "weir");
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        benches.push(command.spawn().unwrap());
+    }
+    let mut admin = admin(&pooler).await;
+    let mut dice = Dice(7);
+    let is_running = |bench: &mut std::process::Child| bench.try_wait().unwrap().is_none();
+    while benches.iter_mut().all(is_running) {
+        let target = ["", " weir"][dice.roll(2)];
+        assert_eq!(say(&mut admin, &format!("PAUSE{target}")).await, "PAUSE");
+        assert_eq!(say(&mut admin, &format!("RESUME{target}")).await, "RESUME");
+        let order = ["RECONNECT", "RELOAD"][dice.roll(2)];
+        assert_eq!(say(&mut admin, order).await, order);
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    for bench in benches {
+        let output = bench.wait_with_output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && out.contains("number of failed transactions: 0"), "{out}{err}");
     }
 }

@@ -1,7 +1,7 @@
 //! Taking a server from the pool and putting it back.
 
 use super::Case;
-use pgweir::config::{Host, PoolMode, PoolSettings, StatementLimits};
+use pgweir::config::{Host, Hosts, PoolMode, PoolSettings, StatementLimits};
 use pgweir::pool::{Connector, Pool, PoolId, Pooled, Quota, Quotas, Shared};
 use pgweir::server::{DialError, Parameters};
 use pgweir::stats::Peer;
@@ -103,7 +103,7 @@ fn pool_of(size: u32) -> (Runtime, Arc<Pool<AtOnce>>) {
 fn settings(size: u32) -> PoolSettings {
     let hour = Duration::from_secs(3600);
     PoolSettings {
-        host: Host::Tcp("db".to_owned()),
+        hosts: Hosts::one(Host::Tcp("db".to_owned())),
         port: 5432,
         dbname: "shop".to_owned(),
         user: "alice".to_owned(),

@@ -180,6 +180,10 @@ pub(super) const CONFIG: Columns = &[("key", S), ("value", S), ("default", S), (
 
 pub(super) const STATE: Columns = &[("key", S), ("value", S)];
 
+pub(super) const DNS_HOSTS: Columns = &[("hostname", S), ("ttl", Q), ("addrs", S)];
+
+pub(super) const DNS_ZONES: Columns = &[("zonename", S), ("serial", Q), ("count", I)];
+
 pub(super) const PEERS: Columns = &[("peer_id", I), ("host", S), ("port", I), ("pool_size", I)];
 
 pub(super) const PEER_POOLS: Columns = &[

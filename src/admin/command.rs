@@ -94,10 +94,14 @@ shows! {
     Lists = "LISTS",
     /// Whether it is paused.
     State = "STATE",
-    /// Other poolers of a group; there are none.
+    /// Other poolers of a group.
     Peers = "PEERS",
-    /// Connections to them; there are none.
+    /// Connections to them.
     PeerPools = "PEER_POOLS",
+    /// A row for each host name that is looked up.
+    DnsHosts = "DNS_HOSTS",
+    /// A row for each zone of host names.
+    DnsZones = "DNS_ZONES",
 }
 
 /// What PgBouncer answers for settings that drivers look at or set without need.
@@ -111,14 +115,8 @@ const SETTINGS: [(&str, &str); 6] = [
 ];
 
 /// Tables of PgBouncer that are not here yet. `FDS` hands out secrets, so it is for administrators.
-const OTHER_SHOWS: [(&str, Role); 6] = [
-    ("ACTIVE_SOCKETS", Role::Stats),
-    ("DNS_HOSTS", Role::Stats),
-    ("DNS_ZONES", Role::Stats),
-    ("FDS", Role::Admin),
-    ("MEM", Role::Stats),
-    ("SOCKETS", Role::Stats),
-];
+const OTHER_SHOWS: [(&str, Role); 4] =
+    [("ACTIVE_SOCKETS", Role::Stats), ("FDS", Role::Admin), ("MEM", Role::Stats), ("SOCKETS", Role::Stats)];
 
 /// How much of a text an error repeats, in characters.
 const SHOWN: usize = 200;

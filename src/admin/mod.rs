@@ -148,9 +148,11 @@ impl AdminConsole {
             }
             Show::Config => Table::new(c::CONFIG, self.verbs.effective().iter().map(rows::config)),
             Show::Lists => Table::new(c::LISTS, rows::lists(&service.overview())),
+            Show::Peers => Table::new(c::PEERS, rows::peers(&service.config.load().peering)),
+            Show::PeerPools => Table::new(c::PEER_POOLS, rows::peer_pools(&service.peers.list())),
+            Show::DnsHosts => Table::new(c::DNS_HOSTS, rows::dns_hosts(&service.names())),
+            Show::DnsZones => Table::new(c::DNS_ZONES, rows::dns_zones(&service.names())),
             Show::State => Table::new(c::STATE, rows::state(service.pools.are_paused())),
-            Show::Peers => Table::new(c::PEERS, []),
-            Show::PeerPools => Table::new(c::PEER_POOLS, []),
         }
     }
 

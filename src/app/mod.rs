@@ -15,7 +15,7 @@ use crate::auth::KeyCache;
 use crate::config::{Config, ConfigErrors, Loaded, process_environment};
 use crate::metrics;
 use crate::net::ListenError;
-use crate::pool::{Pools, Postgres};
+use crate::pool::{Pools, Postgres, Whereabouts};
 use crate::session::Service;
 use crate::stats::{Gauge, Traffic};
 use arc_swap::ArcSwap;
@@ -50,6 +50,14 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The file of name servers is of no use.
+    #[error("resolv_conf {}: {error}", path.display())]
+    ResolvConf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: io::Error,
+    },
     /// A socket cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -83,7 +91,8 @@ pub async fn run(file: &Path, verbosity: Verbosity) -> Result<(), StartError> {
     let bound = Bound::bind(&config)?;
     let exporter = bind_exporter(&config).await?;
     let workers = Workers::start(config.workers)?;
-    let (app, service) = assemble(loaded, secrets, &workers);
+    let whereabouts = Whereabouts::new(&config.dns).map_err(|error| resolv_conf(&config, error))?;
+    let (app, service) = assemble(loaded, secrets, whereabouts, &workers);
     let listeners = bound.serve(&service, &workers);
     if let Some(listener) = exporter {
         tokio::spawn(metrics::serve(listener, Arc::clone(&service)));
@@ -95,7 +104,16 @@ pub async fn run(file: &Path, verbosity: Verbosity) -> Result<(), StartError> {
     Ok(())
 }
 
-fn assemble(loaded: Loaded, secrets: Secrets, workers: &Workers) -> (Arc<App>, Arc<Service>) {
+fn resolv_conf(config: &Config, error: io::Error) -> StartError {
+    StartError::ResolvConf { path: config.dns.resolv_conf.clone().unwrap_or_default(), error }
+}
+
+fn assemble(
+    loaded: Loaded,
+    secrets: Secrets,
+    whereabouts: Whereabouts,
+    workers: &Workers,
+) -> (Arc<App>, Arc<Service>) {
     let users = Arc::new(ArcSwap::from_pointee(secrets.users));
     let keys = Arc::new(KeyCache::new(KEYS));
     let proofs = Arc::default();
@@ -104,6 +122,7 @@ fn assemble(loaded: Loaded, secrets: Secrets, workers: &Workers) -> (Arc<App>, A
         keys: Arc::clone(&keys),
         proofs: Arc::clone(&proofs),
         epochs: Arc::default(),
+        whereabouts: Arc::new(whereabouts),
     };
     let app = Arc::new_cyclic(|app: &std::sync::Weak<App>| {
         let verbs: Arc<dyn Verbs> = Arc::new(reload::Commands(app.clone()));
@@ -117,6 +136,7 @@ fn assemble(loaded: Loaded, secrets: Secrets, workers: &Workers) -> (Arc<App>, A
             proofs,
             pools: Pools::new(connector, Arc::clone(&workers.0)),
             clients: crate::session::Clients::default(),
+            peers: crate::session::Peers::default(),
             logins: Gauge::default(),
             traffic: Traffic::default(),
             errors: crate::stats::Errors::default(),

@@ -97,6 +97,7 @@ impl App {
         service.config.store(Arc::clone(&config));
         service.adopted.clear();
         service.proofs.clear();
+        service.peers.reconfigure(&config.peering);
         for gone in service.pools.reconfigure(&config) {
             self.console.retire(&gone.id.database, gone.traffic.snapshot());
             let clients = service.clients.list();

@@ -3,6 +3,7 @@
 use super::listen::Listeners;
 use super::reload::App;
 use crate::admin::Shutdown;
+use crate::pool::OrderError;
 use crate::session::Order;
 use std::io;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     quit: Signal,
+    user1: Signal,
+    user2: Signal,
 }
 
 impl Signals {
@@ -28,10 +31,13 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             quit: signal(SignalKind::quit())?,
+            user1: signal(SignalKind::user_defined1())?,
+            user2: signal(SignalKind::user_defined2())?,
         })
     }
 
-    /// The next request to end; a hangup reloads. SIGTERM waits for clients, SIGINT for servers, SIGQUIT for nothing.
+    /// The next request to end; a hangup reloads, SIGUSR1 pauses and SIGUSR2 resumes. SIGTERM waits for clients, SIGINT
+    /// for servers, SIGQUIT for nothing.
     async fn next(&mut self, app: &App) -> Shutdown {
         loop {
             tokio::select! {
@@ -39,12 +45,36 @@ impl Signals {
                     tracing::info!("got SIGHUP, reloading");
                     let _logged = app.reload();
                 }
+                _ = self.user1.recv() => pause(app),
+                _ = self.user2.recv() => resume(app),
                 _ = self.terminate.recv() => return Shutdown::WaitForClients,
                 _ = self.interrupt.recv() => return Shutdown::WaitForServers,
                 _ = self.quit.recv() => return Shutdown::Immediate,
             }
         }
     }
+}
+
+fn pause(app: &App) {
+    match app.service.pools.pause(None) {
+        Ok(()) => tracing::info!("got SIGUSR1, pausing all activity"),
+        Err(error) => tracing::info!("got SIGUSR1, but {error}"),
+    }
+}
+
+fn resume(app: &App) {
+    match app.service.pools.resume(None) {
+        Ok(()) => tracing::info!("got SIGUSR2, continuing from PAUSE"),
+        Err(OrderError::ShuttingDown) => tracing::info!("got SIGUSR2 while shutting down, ignoring"),
+        Err(error) => tracing::info!("got SIGUSR2, but {error}"),
+    }
+}
+
+/// Who wants the process to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Signal,
+    Console,
 }
 
 /// Returns when the process is to end.
@@ -57,13 +87,22 @@ pub(super) async fn until_the_end(app: &Arc<App>, mut listeners: Listeners) {
         }
     };
     let mut asked = app.asked.subscribe();
-    let how = next_request(&mut signals, &mut asked, app).await;
-    tracing::info!("shutting down: {how:?}");
+    let (mut how, _) = next_request(&mut signals, &mut asked, app).await;
     listeners.stop_tcp();
-    tokio::select! {
-        () = drained(app, how) => {}
-        // A second request does not wait any longer.
-        _ = next_request(&mut signals, &mut asked, app) => tracing::info!("shutting down at once"),
+    loop {
+        tracing::info!("shutting down: {how:?}");
+        app.service.pools.shut_down(how == Shutdown::WaitForServers);
+        tokio::select! {
+            () = drained(app, how) => return,
+            (next, source) = next_request(&mut signals, &mut asked, app) => match source {
+                // A second signal does not wait any longer; the console may change its mind.
+                Source::Signal => {
+                    tracing::info!("shutting down at once");
+                    return;
+                }
+                Source::Console => how = next,
+            },
+        }
     }
 }
 
@@ -71,14 +110,14 @@ async fn next_request(
     signals: &mut Signals,
     asked: &mut tokio::sync::watch::Receiver<Option<Shutdown>>,
     app: &App,
-) -> Shutdown {
+) -> (Shutdown, Source) {
     loop {
         tokio::select! {
-            how = signals.next(app) => return how,
+            how = signals.next(app) => return (how, Source::Signal),
             changed = asked.changed() => {
                 let how = *asked.borrow_and_update();
                 if let (Ok(()), Some(how)) = (changed, how) {
-                    return how;
+                    return (how, Source::Console);
                 }
             }
         }
@@ -93,7 +132,10 @@ async fn drained(app: &App, how: Shutdown) {
         match how {
             Shutdown::Immediate => return,
             _ if clients.is_empty() && app.service.logins.get() == 0 => return,
-            Shutdown::WaitForServers => clients.iter().for_each(|client| client.order(Order::Leave)),
+            Shutdown::WaitForServers => {
+                app.service.pools.shut_down(true); // again, for those who have come in line since
+                clients.iter().for_each(|client| client.order(Order::Leave));
+            }
             Shutdown::WaitForClients => {}
         }
         drop(clients);

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use super::error::{Findings, Problem, Remark, Section};
 use super::model::{
-    Auth, AuthMethod, ClientTimeouts, Config, Database, Limits, Listen, Log, LogFormat, PoolDefaults,
+    Auth, AuthMethod, ClientTimeouts, Config, Database, Dns, Limits, Listen, Log, LogFormat, PoolDefaults,
     PoolMode, StatementLimits, UnixListen, User,
 };
 use super::resolve::{Resolved, Values};
-use super::{database, settings};
+use super::{database, peers, settings};
 
 /// Builds the model; it is of use only when `findings` has no errors then.
 pub(super) fn build(resolved: &Resolved, file: &Path, findings: &mut Findings) -> Config {
@@ -29,6 +29,8 @@ pub(super) fn build(resolved: &Resolved, file: &Path, findings: &mut Findings) -
         fallback: None,
         users: BTreeMap::new(),
         ignore_startup_parameters: lower(general.words("ignore_startup_parameters")),
+        dns: dns(general, findings),
+        peering: peers::peering(general),
         workers: usize::try_from(general.number("workers").unwrap_or(1)).unwrap_or(1),
         metrics_listen: metrics_listen(general, findings),
     };
@@ -58,8 +60,14 @@ fn entry(config: &mut Config, values: &Values, findings: &mut Findings) {
         Section::User(name) => {
             config.users.insert(name.clone(), Arc::new(user(values)));
         }
-        // No part of the model yet; a notice has been given.
-        Section::Peer(_) | Section::General | Section::Own => {}
+        Section::Peer(name) => {
+            // A name that is no number has been refused.
+            let peer = peers::peer(values, config.pool.size, findings);
+            if let (Ok(id), Some(peer)) = (name.parse(), peer) {
+                config.peering.peers.insert(id, peer);
+            }
+        }
+        Section::General | Section::Own => {}
     }
 }
 
@@ -191,6 +199,16 @@ fn statement_limits(general: &Values) -> StatementLimits {
         client_bytes: limit("max_client_prepared_bytes"),
         bytes: limit("max_prepared_bytes"),
     }
+}
+
+fn dns(general: &Values, findings: &mut Findings) -> Dns {
+    let resolv_conf = path(general, "resolv_conf");
+    if let Some(Err(reason)) = resolv_conf.as_deref().map(std::fs::read_to_string) {
+        let problem = Problem::Unreadable(reason.to_string());
+        error(general, "resolv_conf", problem, findings);
+    }
+    let ttl = |name| general.time(name).unwrap_or(Duration::from_secs(15));
+    Dns { max_ttl: ttl("dns_max_ttl"), nxdomain_ttl: ttl("dns_nxdomain_ttl"), resolv_conf }
 }
 
 fn client(general: &Values) -> ClientTimeouts {

@@ -1,16 +1,17 @@
 //! One entry of `[databases]`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::build::{error, pool_mode, port};
 use super::error::{Findings, Problem, Remark};
-use super::model::{Config, Database, Host, Secret};
+use super::hosts::{Balance, Host, Hosts};
+use super::model::{Config, Database, Secret};
 use super::resolve::Values;
 
 /// Builds the entry, or notes why it cannot be.
 pub(super) fn database(values: &Values, config: &Config, findings: &mut Findings) -> Option<Database> {
-    let host = host(values, config.pool.unix_socket_dir.as_deref(), findings)?;
+    let hosts = hosts(values, config.pool.unix_socket_dir.as_deref(), findings)?;
     let user = values.text("user").map(str::to_owned);
     let password = password(values, findings);
     if password.is_some() && user.is_none() {
@@ -19,7 +20,7 @@ pub(super) fn database(values: &Values, config: &Config, findings: &mut Findings
         findings.notice(values.origin(key), &values.section, Some(key), Remark::Advice(text));
     }
     Some(Database {
-        host,
+        hosts,
         port: port(values.number("port")).unwrap_or(5432),
         dbname: values.text("dbname").map(str::to_owned),
         password: password.filter(|_| user.is_some()),
@@ -34,22 +35,23 @@ pub(super) fn database(values: &Values, config: &Config, findings: &mut Findings
     })
 }
 
-fn host(values: &Values, default_dir: Option<&Path>, findings: &mut Findings) -> Option<Host> {
-    let problem = match values.text("host") {
-        Some(host) if host.contains(',') => {
-            Problem::Unsupported("several hosts; name one, or a name that stands for them".to_owned())
-        }
-        Some(host) if host.starts_with('@') => {
-            Problem::Unsupported("abstract sockets; name a folder".to_owned())
-        }
-        Some(host) if host.starts_with('/') => return Some(Host::Unix(PathBuf::from(host))),
-        Some(host) => return Some(Host::Tcp(host.to_owned())),
-        None => match default_dir {
-            Some(dir) => return Some(Host::Unix(dir.to_owned())),
-            None => Problem::Conflict(
-                "without a host the server is in unix_socket_dir, which is empty".to_owned(),
-            ),
+fn hosts(values: &Values, default_dir: Option<&Path>, findings: &mut Findings) -> Option<Hosts> {
+    let balance = match values.text("load_balance_hosts") {
+        Some("disable") => Balance::Stick,
+        _ => Balance::RoundRobin,
+    };
+    let problem = match (values.text("host"), default_dir) {
+        (Some(text), _) => match Hosts::parse(text, balance) {
+            Some(hosts) => return Some(hosts),
+            None => Problem::BadValue {
+                shown: Some(format!("{text:?}")),
+                expected: "hosts between commas, none of them empty".to_owned(),
+            },
         },
+        (None, Some(dir)) => return Some(Hosts::one(Host::Unix(dir.to_owned()))),
+        (None, None) => {
+            Problem::Conflict("without a host the server is in unix_socket_dir, which is empty".to_owned())
+        }
     };
     error(values, "host", problem, findings);
     None

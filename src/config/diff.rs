@@ -43,6 +43,7 @@ impl Config {
     pub fn keeping_fixed(mut self, running: &Self) -> Self {
         self.listen = running.listen.clone();
         self.workers = running.workers;
+        self.dns.resolv_conf.clone_from(&running.dns.resolv_conf);
         self.metrics_listen = running.metrics_listen;
         self.log.format = running.log.format;
         self
@@ -57,6 +58,7 @@ impl Config {
             ("listen_port", self.listen.port != new.listen.port),
             ("log_format", self.log.format != new.log.format),
             ("metrics_listen", self.metrics_listen != new.metrics_listen),
+            ("resolv_conf", self.dns.resolv_conf != new.dns.resolv_conf),
             ("unix_socket_dir", old_unix.map(|unix| &unix.dir) != new_unix.map(|unix| &unix.dir)),
             ("unix_socket_mode", both.is_some_and(|(old, new)| old.mode != new.mode)),
             ("workers", self.workers != new.workers),
@@ -71,6 +73,6 @@ impl Config {
 }
 
 fn same_endpoint(old: &Database, new: &Database) -> bool {
-    (&old.host, old.port, &old.dbname, &old.user) == (&new.host, new.port, &new.dbname, &new.user)
+    (&old.hosts, old.port, &old.dbname, &old.user) == (&new.hosts, new.port, &new.dbname, &new.user)
         && (&old.password, &old.startup) == (&new.password, &new.startup)
 }

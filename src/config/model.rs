@@ -3,6 +3,8 @@
 //! Names, units and defaults are PgBouncer's. A duration or limit that PgBouncer switches off with `0` is an
 //! `Option` here, so that no code has to remember what zero means.
 
+use super::hosts::Hosts;
+use super::peers::Peering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -34,10 +36,25 @@ pub struct Config {
     pub users: BTreeMap<String, Arc<User>>,
     /// Startup parameters (lower case) that are dropped instead of applied.
     pub ignore_startup_parameters: BTreeSet<String>,
+    /// How names of hosts are looked up.
+    pub dns: Dns,
+    /// This process among its peers.
+    pub peering: Peering,
     /// Runtime threads; at least 1.
     pub workers: usize,
     /// Where `GET /metrics` answers; `None` when it is off.
     pub metrics_listen: Option<SocketAddr>,
+}
+
+/// How names of hosts are looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dns {
+    /// How long an answer is kept.
+    pub max_ttl: Duration,
+    /// How long it is kept that there was none.
+    pub nxdomain_ttl: Duration,
+    /// Another `resolv.conf`; `None` asks the system.
+    pub resolv_conf: Option<PathBuf>,
 }
 
 /// Where clients come in.
@@ -224,8 +241,8 @@ pub enum LogFormat {
 /// An entry of `[databases]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
-    /// Where the server is.
-    pub host: Host,
+    /// Where its servers are.
+    pub hosts: Hosts,
     /// Its port, and the suffix of its socket file.
     pub port: u16,
     /// Database on the server; `None` is the name that the client asked for.
@@ -248,15 +265,6 @@ pub struct Database {
     pub query_wait_timeout: Option<Option<Duration>>,
     /// Startup parameters sent to the server: client_encoding, datestyle, timezone, application_name.
     pub startup: BTreeMap<String, String>,
-}
-
-/// Where a server is.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Host {
-    /// A Unix socket in this folder.
-    Unix(PathBuf),
-    /// A host name or an IP address.
-    Tcp(String),
 }
 
 /// An entry of `[users]`: overrides of the database's and the global settings.
@@ -308,7 +316,7 @@ impl std::fmt::Debug for Secret {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolSettings {
     /// Where its servers are.
-    pub host: Host,
+    pub hosts: Hosts,
     /// Port, and the suffix of the socket file.
     pub port: u16,
     /// Database on the server.
@@ -369,7 +377,7 @@ impl Config {
         let defaults = &self.pool;
         let overrides = self.users.get(user).map(Arc::as_ref);
         Some(PoolSettings {
-            host: entry.host.clone(),
+            hosts: entry.hosts.clone(),
             port: entry.port,
             dbname: entry.dbname.clone().unwrap_or_else(|| database.to_owned()),
             user: self.server_user(database, user)?.to_owned(),

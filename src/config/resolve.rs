@@ -80,12 +80,9 @@ impl Checker<'_> {
         let (section, origin) = (group.section.clone(), group.origin.clone());
         let mut values = Values { section, origin, values: BTreeMap::new() };
         self.entries(&group.entries, &mut values);
-        if matches!(group.section, Section::Peer(_)) {
-            self.findings.notice(&group.origin, &group.section, None, Remark::NotYetHonoured);
-            if values.text("host").is_none() {
-                let problem = Problem::Conflict("a peer needs a host".to_owned());
-                self.findings.error_in(&group.origin, &group.section, problem);
-            }
+        if matches!(group.section, Section::Peer(_)) && values.text("host").is_none() {
+            let problem = Problem::Conflict("a peer needs a host".to_owned());
+            self.findings.error_in(&group.origin, &group.section, problem);
         }
         values
     }
@@ -122,9 +119,7 @@ impl Checker<'_> {
 
     /// Says so when this version does not do what the value asks for.
     fn status(&mut self, setting: &Setting, typed: &Typed, entry: &Entry) -> Result<(), Problem> {
-        // Of a peer there is one notice for the whole.
-        let remark = verdict(setting, typed)?.filter(|_| !matches!(entry.section, Section::Peer(_)));
-        if let Some(remark) = remark {
+        if let Some(remark) = verdict(setting, typed)? {
             self.findings.notice(&entry.origin, &entry.section, Some(&entry.key), remark);
         }
         Ok(())

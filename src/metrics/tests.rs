@@ -14,6 +14,7 @@ fn pool(database: &str, user: &str) -> PoolSnapshot {
     PoolSnapshot {
         id: PoolId { database: database.to_owned(), user: user.to_owned() },
         mode: PoolMode::Transaction,
+        balance: None,
         clients: 10,
         waiting: 2,
         oldest_wait: Duration::from_millis(1500),
@@ -44,6 +45,7 @@ fn database(name: &str) -> DatabaseOverview {
         dbname: name.to_owned(),
         forced_user: None,
         mode: None,
+        balance: None,
         pool_size: Some(20),
         min_pool_size: 0,
         server_lifetime: None,
@@ -100,6 +102,9 @@ fn overview() -> Overview {
         ],
         errors: vec![("query_wait_timeout", 2), ("other", 0)],
         statements: InternerTotals { statements: 60, bytes: 9000 },
+        names: Vec::new(),
+        lookups: 0,
+        peer_pools: 0,
     }
 }
 

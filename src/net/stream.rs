@@ -1,8 +1,10 @@
 //! A connected socket, and how one is made.
 
+use std::ffi::OsStr;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,15 +15,42 @@ use tokio::net::{TcpStream, UnixStream};
 pub enum Address {
     /// An IP address and a port.
     Tcp(SocketAddr),
-    /// A socket file.
+    /// A socket file, or, behind a zero byte, a name in the abstract namespace.
     Unix(PathBuf),
+}
+
+impl Address {
+    /// A Unix socket; a path that begins with `@` is a name in the abstract namespace.
+    #[must_use]
+    pub fn unix(path: PathBuf) -> Self {
+        let bytes = path.as_os_str().as_bytes();
+        match bytes.strip_prefix(b"@") {
+            Some(name) => Self::Unix(OsStr::from_bytes(&[b"\0", name].concat()).into()),
+            None => Self::Unix(path),
+        }
+    }
+
+    /// The port, which is the suffix of a socket file.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        match self {
+            Self::Tcp(address) => address.port(),
+            Self::Unix(path) => {
+                let suffix = path.extension().and_then(OsStr::to_str);
+                suffix.and_then(|suffix| suffix.parse().ok()).unwrap_or_default()
+            }
+        }
+    }
 }
 
 impl std::fmt::Display for Address {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Tcp(address) => address.fmt(f),
-            Self::Unix(path) => path.display().fmt(f),
+            Self::Unix(path) => match path.as_os_str().as_bytes().strip_prefix(b"\0") {
+                Some(name) => write!(f, "unix:@{}", Path::new(OsStr::from_bytes(name)).display()),
+                None => path.display().fmt(f),
+            },
         }
     }
 }

@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 #[derive(Debug, Default)]
 pub(super) struct Gates {
     all_paused: bool,
+    /// Nothing is resumed any longer.
+    is_shutting_down: bool,
     /// Only databases for which something was ordered.
     databases: HashMap<String, Gate>,
 }
@@ -36,6 +38,9 @@ pub enum OrderError {
     /// There is no PAUSE of all to be undone.
     #[error("pooler is not paused")]
     NotPaused,
+    /// The process is about to end.
+    #[error("pooler is shutting down")]
+    ShuttingDown,
     /// That database is not paused by itself.
     #[error("database {0} is not paused")]
     DatabaseNotPaused(String),
@@ -120,6 +125,7 @@ impl Pools {
         {
             let mut inner = self.lock();
             match database {
+                None if inner.gates.is_shutting_down => return Err(OrderError::ShuttingDown),
                 None if !inner.gates.all_paused => return Err(OrderError::NotPaused),
                 None => inner.gates.all_paused = false,
                 Some(name) if !inner.gates.of(name).is_paused => {
@@ -155,6 +161,18 @@ impl Pools {
         let killed = |pool: &&Arc<ServerPool>| names.contains(&pool.id.database);
         inner.pools.values().filter(killed).for_each(|pool| pool.send_all_away(Refusal::Killed));
         Ok(names)
+    }
+
+    /// The process is to end: nothing that is paused is resumed any longer. When it ends without its clients, nobody gets
+    /// another server, and who waits for one is sent away.
+    pub fn shut_down(&self, without_clients: bool) {
+        let mut inner = self.lock();
+        inner.gates.is_shutting_down = true;
+        if without_clients {
+            inner.gates.all_paused = true;
+            inner.apply_gates();
+            inner.pools.values().for_each(|pool| pool.send_all_away(Refusal::ShuttingDown));
+        }
     }
 
     /// Refuses new clients of a database, or lets them in again.
@@ -254,7 +272,7 @@ impl<C: Connector> Pool<C> {
 
     /// Marks all servers of now as not to be used again; gives the generation of those to come.
     fn retire_generation(&self) -> u64 {
-        let next = self.generation.fetch_add(1, Ordering::AcqRel) + 1;
+        let next = self.generation.fetch_add(1, Ordering::SeqCst) + 1;
         self.wake.notify_one();
         next
     }

@@ -118,10 +118,12 @@ impl<C: Connector> Pool<C> {
             if let Some(at) = retry_at.filter(|&at| at > now) {
                 return Some(at);
             }
+            // Read before it is looked whether the pool is held back, so that a server of a later one is outdated.
+            let generation = self.generation.load(Ordering::SeqCst);
             match self.quotas.take() {
                 // Looked at once more: who holds the pool back either sees this seat, or is seen here.
                 Ok(_) if self.is_held_back() => return None,
-                Ok(seat) => self.start_dial(seat),
+                Ok(seat) => self.start_dial(seat, generation),
                 Err(Full::Pool) => return None,
                 // Another pool of the same database or user may hold an idle server; the registry looks for one.
                 Err(Full::Database | Full::User) => {
@@ -135,15 +137,14 @@ impl<C: Connector> Pool<C> {
         None
     }
 
-    fn start_dial(self: &Arc<Self>, seat: Seat) {
+    fn start_dial(self: &Arc<Self>, seat: Seat, generation: u64) {
         let turn = usize::try_from(self.turn.fetch_add(1, Ordering::Relaxed)).unwrap_or_default();
         let runtime = &self.shared.runtimes[turn % self.shared.runtimes.len()];
         let guard = self.dialling.enter();
-        runtime.spawn(Arc::clone(self).dial(seat, guard));
+        runtime.spawn(Arc::clone(self).dial(seat, guard, generation));
     }
 
-    async fn dial(self: Arc<Self>, seat: Seat, guard: GaugeGuard) {
-        let generation = self.generation.load(Ordering::Acquire);
+    async fn dial(self: Arc<Self>, seat: Seat, guard: GaugeGuard, generation: u64) {
         let settings = self.settings.load_full();
         let outcome = self.connector.dial(&settings).await;
         // A dial to an endpoint or of a time that is over says nothing of the present one, and its server would cost

@@ -5,6 +5,7 @@
 //! a [`Checkout`] and comes back only with a proof that it is clean; a checkout that is dropped closes its server.
 
 mod checkout;
+mod dedicated;
 mod gates;
 mod health;
 mod keeper;
@@ -16,12 +17,15 @@ mod rack;
 mod registry;
 #[cfg(test)]
 mod tests;
+mod whereabouts;
 
 pub use checkout::Checkout;
+pub use dedicated::Dedicated;
 pub use gates::{Gate, OrderError};
 pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool};
 pub use quota::{Full, Quota, Quotas};
 pub use registry::{PoolSnapshot, Pools};
+pub use whereabouts::{Site, Whereabouts};
 
 use crate::config::PoolSettings;
 use crate::server::{DialError, Parameters};
@@ -46,6 +50,10 @@ pub trait Pooled: Send + 'static {
     type Proof;
     /// Whether it is still as it was when it was put back.
     fn is_quiet(&self) -> bool;
+    /// Whether it is where its host is no longer.
+    fn is_withdrawn(&self) -> bool {
+        false
+    }
     /// Ends it; the future is done when it is really gone.
     fn close(self) -> impl Future<Output = ()> + Send;
     /// What it reported at login.
@@ -77,6 +85,9 @@ pub enum Refusal {
     /// All clients of the database were sent away (KILL).
     #[error("database removed")]
     Killed,
+    /// The process is about to end.
+    #[error("server shutting down")]
+    ShuttingDown,
     /// The pool is gone.
     #[error("the pool is closed")]
     Closed,
@@ -121,6 +132,9 @@ pub struct Pool<C: Connector> {
     wake: Arc<Notify>,
     shared: Shared,
     turn: AtomicU64,
+    /// Clients that wait for a server of their own, and how many servers that come back are to be closed for them.
+    seekers: AtomicU64,
+    claims: AtomicU64,
 }
 
 /// What all pools of a process share.
@@ -168,6 +182,8 @@ impl<C: Connector> Pool<C> {
             wake,
             shared,
             turn: AtomicU64::new(0),
+            seekers: AtomicU64::new(0),
+            claims: AtomicU64::new(0),
         });
         pool.shared.runtimes[0].spawn(keeper::keep(Arc::downgrade(&pool)));
         pool
@@ -338,7 +354,13 @@ impl<C: Connector> Pool<C> {
         now: Instant,
     ) -> Option<(TicketInHand, Held<C::Server>)> {
         let outdated = member.generation != self.generation.load(Ordering::Acquire);
-        if outdated || member.is_expired(now) || self.quotas.excess() > 0 {
+        let claimed = self.claims.load(Ordering::Relaxed) > 0 && self.claims.swap(0, Ordering::AcqRel) > 0;
+        if claimed
+            || outdated
+            || member.server.is_withdrawn()
+            || member.is_expired(now)
+            || self.quotas.excess() > 0
+        {
             return Some((ticket, member));
         }
         member.idle_since = now;
@@ -371,7 +393,7 @@ impl<C: Connector> Pool<C> {
         self.round_robin.store(new.server_round_robin, Ordering::Relaxed);
         self.quotas.pool.set_limit(new.size);
         let login = |s: &PoolSettings| {
-            (s.host.clone(), s.port, s.dbname.clone(), s.user.clone(), s.password.clone(), s.startup.clone())
+            (s.hosts.clone(), s.port, s.dbname.clone(), s.user.clone(), s.password.clone(), s.startup.clone())
         };
         if login(&old) != login(&new) {
             self.health().clear();

@@ -1,15 +1,20 @@
 //! Pools of PostgreSQL servers: how one is dialled with the secrets that are known.
 
+use super::whereabouts::{Site, Whereabouts};
 use super::{Checkout, Connector, Pool, Pooled};
 use crate::auth::{Credential, KeyCache, Password, ScramCredential, StoredSecret, UserList};
-use crate::config::{Host, PoolSettings};
-use crate::net::Address;
+use crate::config::{Host, Hosts, PoolSettings};
 use crate::server::{Clean, DialError, Parameters, Server, Target, dial};
 use crate::stats::Peer;
 use arc_swap::ArcSwap;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long one address may take to answer a connect when there is another.
+const IMPATIENCE: Duration = Duration::from_secs(2);
 
 /// A pool of PostgreSQL servers.
 pub type ServerPool = Pool<Postgres>;
@@ -49,11 +54,11 @@ impl Proofs {
 /// For each database how often DDL was committed in it, as far as its clients' servers have said so. All connections to it
 /// share the counter, whatever pool they are of. There are as many as the configuration has databases.
 #[derive(Debug, Default)]
-pub struct Epochs(Mutex<HashMap<(Host, u16, String), Arc<AtomicU64>>>);
+pub struct Epochs(Mutex<HashMap<(Hosts, u16, String), Arc<AtomicU64>>>);
 
 impl Epochs {
     fn of(&self, settings: &PoolSettings) -> Arc<AtomicU64> {
-        let key = (settings.host.clone(), settings.port, settings.dbname.clone());
+        let key = (settings.hosts.clone(), settings.port, settings.dbname.clone());
         Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
     }
 }
@@ -69,22 +74,15 @@ pub struct Postgres {
     pub proofs: Arc<Proofs>,
     /// DDL in each database.
     pub epochs: Arc<Epochs>,
+    /// Where servers are.
+    pub whereabouts: Arc<Whereabouts>,
 }
 
 impl Connector for Postgres {
     type Server = Server;
 
     async fn dial(&self, settings: &PoolSettings) -> Result<Server, DialError> {
-        let target = Target {
-            addresses: resolve(settings).await.map_err(DialError::Connect)?,
-            user: settings.user.clone(),
-            database: settings.dbname.clone(),
-            startup: settings.startup.clone(),
-            credential: self.credential(settings),
-            keys: Arc::clone(&self.keys),
-            deadline: settings.server_connect_timeout,
-        };
-        let mut result = Box::pin(dial(target)).await;
+        let mut result = Box::pin(self.dial_any(settings, &settings.startup)).await;
         if let Ok(server) = &mut result {
             server.state.statements.follow(self.epochs.of(settings));
         }
@@ -97,6 +95,84 @@ impl Connector for Postgres {
 }
 
 impl Postgres {
+    /// Dials one host after the other until one lets in, beginning with the one whose turn it is. An address that did
+    /// not answer a moment ago is left to the end: while another works it costs nobody anything.
+    pub(super) async fn dial_any(
+        &self,
+        settings: &PoolSettings,
+        startup: &BTreeMap<String, String>,
+    ) -> Result<Server, DialError> {
+        let (mut tried, mut last, mut doubtful) = (Vec::new(), None, Vec::new());
+        while let Some(host) = self.whereabouts.next_host(settings, &mut tried) {
+            let sites = match self.sites(settings, host).await {
+                Ok(sites) => sites,
+                Err(error) => {
+                    last = Some(error);
+                    Vec::new()
+                }
+            };
+            let others = tried.len() < settings.hosts.count();
+            let count = sites.len();
+            for (at, site) in sites.into_iter().enumerate() {
+                if self.whereabouts.is_failing(&site.address) {
+                    doubtful.push(site);
+                    continue;
+                }
+                let has_alternative = others || at + 1 < count || !doubtful.is_empty();
+                match self.dial_at(settings, startup, site, has_alternative).await {
+                    Err(error) if !error.is_denial() => last = Some(error),
+                    decided => return decided,
+                }
+            }
+            if let Some(host) = tried.last() {
+                self.whereabouts.give_up(settings, *host);
+            }
+        }
+        let count = doubtful.len();
+        for (at, site) in doubtful.into_iter().enumerate() {
+            match self.dial_at(settings, startup, site, at + 1 < count).await {
+                Err(error) if !error.is_denial() => last = Some(error),
+                decided => return decided,
+            }
+        }
+        Err(last.unwrap_or(DialError::Closed))
+    }
+
+    async fn sites(&self, settings: &PoolSettings, host: &Host) -> Result<Vec<Site>, DialError> {
+        let looking = self.whereabouts.sites(host, settings.port);
+        let found = match settings.server_connect_timeout {
+            None => looking.await,
+            Some(limit) => timeout(limit, looking).await.map_err(|_| DialError::TimedOut(limit))?,
+        };
+        found.map_err(|error| DialError::Lookup { host: host.to_string(), error })
+    }
+
+    async fn dial_at(
+        &self,
+        settings: &PoolSettings,
+        startup: &BTreeMap<String, String>,
+        site: Site,
+        has_alternative: bool,
+    ) -> Result<Server, DialError> {
+        let Site { address, standing } = site;
+        let target = Target {
+            address: address.clone(),
+            impatience: has_alternative.then_some(IMPATIENCE),
+            user: settings.user.clone(),
+            database: settings.dbname.clone(),
+            startup: startup.clone(),
+            credential: self.credential(settings),
+            keys: Arc::clone(&self.keys),
+            deadline: settings.server_connect_timeout,
+        };
+        let mut result = dial(target).await;
+        self.whereabouts.note(&address, result.as_ref().err(), settings.server_login_retry);
+        if let Ok(server) = &mut result {
+            server.standing = standing;
+        }
+        result
+    }
+
     /// The entry's own password, or else what the auth file holds for the user.
     fn credential(&self, settings: &PoolSettings) -> Credential {
         if let Some(password) = &settings.password {
@@ -113,21 +189,15 @@ impl Postgres {
     }
 }
 
-async fn resolve(settings: &PoolSettings) -> std::io::Result<Vec<Address>> {
-    match &settings.host {
-        Host::Unix(dir) => Ok(vec![Address::Unix(dir.join(format!(".s.PGSQL.{}", settings.port)))]),
-        Host::Tcp(name) => {
-            let found = tokio::net::lookup_host((name.as_str(), settings.port)).await?;
-            Ok(found.map(Address::Tcp).collect())
-        }
-    }
-}
-
 impl Pooled for Server {
     type Proof = Clean;
 
     fn is_quiet(&self) -> bool {
-        Self::is_quiet(self)
+        Self::is_quiet(self) && !self.is_withdrawn()
+    }
+
+    fn is_withdrawn(&self) -> bool {
+        Self::is_withdrawn(self)
     }
 
     fn close(self) -> impl Future<Output = ()> + Send {
@@ -140,6 +210,7 @@ impl Pooled for Server {
 
     fn identity(&self) -> (Peer, u32) {
         let (remote, local) = self.ends();
-        (Peer::new(remote, local), self.cancel_handle().process())
+        let peer = Peer::new(remote, local).at_port(self.cancel_handle().address().port());
+        (peer, self.cancel_handle().process())
     }
 }

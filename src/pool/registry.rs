@@ -1,8 +1,9 @@
 //! All pools of the process, and the limits that reach over several of them.
 
 use super::gates::Gates;
-use super::{Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared};
-use crate::config::{Config, PoolMode};
+use super::{Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared, Whereabouts};
+use crate::config::{Balance, Config, PoolMode};
+use crate::net::Resolver;
 use crate::stats::{ServerState, TrafficSnapshot};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -35,6 +36,8 @@ pub struct PoolSnapshot {
     pub id: PoolId,
     /// When its servers go back.
     pub mode: PoolMode,
+    /// How it chooses among several hosts; `None` when there is one.
+    pub balance: Option<Balance>,
     /// Clients that are logged in to it.
     pub clients: u64,
     /// Clients that wait for a server.
@@ -68,6 +71,7 @@ impl Pools {
         let shared = Shared { numbers: Arc::new(1.into()), runtimes, crowded: Arc::new(Notify::new()) };
         let pools = Arc::new(Self { connector, shared, inner: Mutex::default(), changed: Notify::new() });
         pools.shared.runtimes[0].spawn(relieve(Arc::downgrade(&pools), Arc::clone(&pools.shared.crowded)));
+        pools.shared.runtimes[0].spawn(Resolver::keep_fresh(pools.whereabouts().resolver()));
         pools
     }
 
@@ -91,6 +95,12 @@ impl Pools {
         Some(pool)
     }
 
+    /// Where servers are.
+    #[must_use]
+    pub fn whereabouts(&self) -> &Arc<Whereabouts> {
+        &self.connector.whereabouts
+    }
+
     /// All pools, in the order of their names.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<ServerPool>> {
@@ -109,6 +119,7 @@ impl Pools {
     /// retired, and the pools of a database that was removed, or that has another forced user, are given up; these are
     /// returned.
     pub fn reconfigure(&self, config: &Config) -> Vec<Arc<ServerPool>> {
+        self.whereabouts().reconfigure(config);
         let mut inner = self.lock();
         let mut gone = Vec::new();
         inner.gates.retain(|database| config.database(database).is_some());
@@ -146,7 +157,7 @@ impl Pools {
     /// Closes an idle server for each pool that waits behind a limit which other pools share.
     fn make_room(&self) {
         let pools = self.list();
-        for needy in pools.iter().filter(|pool| pool.queue().0 > 0) {
+        for needy in pools.iter().filter(|pool| pool.queue().0 > 0 || pool.is_sought()) {
             let shares = |pool: &&Arc<ServerPool>| {
                 let (ours, theirs) = (needy.quotas(), pool.quotas());
                 pool.queue().0 == 0
@@ -204,6 +215,7 @@ impl ServerPool {
         PoolSnapshot {
             id: self.id.clone(),
             mode: settings.mode,
+            balance: settings.hosts.balance(),
             clients: self.clients.get(),
             waiting,
             oldest_wait,

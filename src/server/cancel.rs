@@ -43,6 +43,12 @@ impl CancelHandle {
         }
     }
 
+    /// Where the server is.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
     /// The server's process ID; 0 when it did not tell.
     #[must_use]
     pub fn process(&self) -> u32 {

@@ -23,8 +23,10 @@ const LOGIN_MESSAGES: usize = 1000;
 /// What to dial, and as whom.
 #[derive(Debug)]
 pub struct Target {
-    /// The addresses it may have, tried in turn.
-    pub addresses: Vec<Address>,
+    /// Where it is.
+    pub address: Address,
+    /// Limit on the connect alone, where it may be somewhere else.
+    pub impatience: Option<Duration>,
     /// User on the server.
     pub user: String,
     /// Database on the server.
@@ -42,9 +44,17 @@ pub struct Target {
 /// Why a server could not be logged in to.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// No address answers.
+    /// Nobody answers.
     #[error("connect failed: {0}")]
     Connect(io::Error),
+    /// The host has no address.
+    #[error("server DNS lookup failed: {host}: {error}")]
+    Lookup {
+        /// Its name.
+        host: String,
+        /// Why it has none.
+        error: io::Error,
+    },
     /// It took longer than `server_connect_timeout`.
     #[error("server_connect_timeout: no login within {0:?}")]
     TimedOut(Duration),
@@ -91,7 +101,7 @@ impl DialError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::TimedOut(_) | Self::Closed | Self::Io(_) => true,
+            Self::Connect(_) | Self::Lookup { .. } | Self::TimedOut(_) | Self::Closed | Self::Io(_) => true,
             Self::Refused { code, .. } => {
                 code == sqlstate::CANNOT_CONNECT_NOW
                     || code == sqlstate::TOO_MANY_CONNECTIONS
@@ -145,7 +155,7 @@ pub async fn dial(target: Target) -> Result<Server, DialError> {
 }
 
 async fn attempt(target: Target) -> Result<Server, DialError> {
-    let (address, stream) = connect_first(&target.addresses).await?;
+    let stream = reach(&target).await?;
     let mut login = Login { dialogue: Dialogue::new(stream), left: LOGIN_MESSAGES };
     login.send_startup(&target).await?;
     let proof = ClientLogin::new(&target.user, target.credential, LeastMethod::Any);
@@ -153,18 +163,20 @@ async fn attempt(target: Target) -> Result<Server, DialError> {
     let welcome = login.welcome().await?;
     let state = Understanding::fresh(welcome.parameters.into());
     let Dialogue { stream, input } = login.dialogue;
-    Ok(Server::new(stream, input, state, CancelHandle::new(address, welcome.key)))
+    Ok(Server::new(stream, input, state, CancelHandle::new(target.address, welcome.key)))
 }
 
-async fn connect_first(addresses: &[Address]) -> Result<(Address, Stream), DialError> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
-    for address in addresses {
-        match connect(address).await {
-            Ok(stream) => return Ok((address.clone(), stream)),
-            Err(error) => last = io::Error::new(error.kind(), format!("{address}: {error}")),
-        }
+async fn reach(target: &Target) -> Result<Stream, DialError> {
+    let address = &target.address;
+    let failed =
+        |error: io::Error| DialError::Connect(io::Error::new(error.kind(), format!("{address}: {error}")));
+    match target.impatience {
+        None => connect(address).await.map_err(failed),
+        Some(limit) => match tokio::time::timeout(limit, connect(address)).await {
+            Ok(result) => result.map_err(failed),
+            Err(late) => Err(failed(late.into())),
+        },
     }
-    Err(DialError::Connect(last))
 }
 
 /// What a server tells between AuthenticationOk and ReadyForQuery.

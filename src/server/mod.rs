@@ -8,6 +8,7 @@ mod login;
 mod names;
 mod parameters;
 mod pending;
+mod raw;
 mod rerun;
 mod settings;
 mod shape;
@@ -24,6 +25,7 @@ pub use login::{DialError, Target, dial};
 pub use names::{Names, is_kept};
 pub use parameters::Parameters;
 pub use pending::{Delivery, Origin, Pending, Request, Surprise};
+pub use raw::{Passed, pass_all};
 pub use rerun::{Fault, Rerun};
 pub use settings::{Settings, is_setting_name};
 pub use shape::Shape;
@@ -32,7 +34,7 @@ pub use statements::{Bound, Named, Presence, Statements, Unnamed};
 pub use understanding::{Event, Health, Understanding};
 pub use usage::{Usage, UsageSnapshot};
 
-use crate::net::{Pipe, Stream};
+use crate::net::{Pipe, Standing, Stream};
 use crate::wire::{HEADER, MAX_MESSAGE, Malformed, Piece, Scanner};
 use bytes::BytesMut;
 use std::io;
@@ -60,6 +62,8 @@ pub struct Server {
     /// What is known of its state.
     pub state: Understanding,
     cancel: Arc<CancelHandle>,
+    /// Whether the name of its host still has its address; `None` where there is no name.
+    pub standing: Option<Arc<Standing>>,
 }
 
 /// Why a server connection cannot be used any longer.
@@ -91,6 +95,7 @@ impl Server {
             sending: Scanner::default(),
             state,
             cancel: Arc::new(cancel),
+            standing: None,
         }
     }
 
@@ -104,6 +109,12 @@ impl Server {
     #[must_use]
     pub fn ends(&self) -> (Option<SocketAddr>, Option<SocketAddr>) {
         (self.stream.peer(), self.stream.local())
+    }
+
+    /// Whether the name of its host has its address no longer: then it is not to be used again.
+    #[must_use]
+    pub fn is_withdrawn(&self) -> bool {
+        self.standing.as_ref().is_some_and(|standing| standing.is_lost())
     }
 
     /// Whether an idle connection is still as it was when it became idle: nothing has come since, not even its end.

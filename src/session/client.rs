@@ -1,10 +1,11 @@
 //! Clients as the rest of the program sees them: a record, a cancel key, a way to give one an order.
 
-use crate::auth::random;
+use super::keys;
 use crate::server::{CancelHandle, Cancelling};
 use crate::stats::{ClientRecord, Entry, Gauge, GaugeGuard, Identity, Peer, Roll, shrink};
 use crate::wire::{CancelKey, ProtocolVersion};
 use std::collections::HashMap;
+use std::collections::hash_map;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
@@ -135,11 +136,14 @@ impl ClientHandle {
     }
 }
 
+/// The numbers of clients, by those of their keys.
+type Keys = Arc<Mutex<HashMap<u64, u64>>>;
+
 /// All clients.
 #[derive(Debug, Default)]
 pub struct Clients {
     roll: Roll<ClientHandle>,
-    keys: Arc<Mutex<HashMap<u32, u64>>>,
+    keys: Keys,
     admitted: Gauge,
     visitors: Roll<ClientRecord>,
     next: AtomicU64,
@@ -153,7 +157,8 @@ pub struct Admission(#[expect(dead_code, reason = "it counts by being there")] G
 #[derive(Debug)]
 pub(super) struct Registration {
     entry: Entry<ClientHandle>,
-    keys: Arc<Mutex<HashMap<u32, u64>>>,
+    keys: Keys,
+    index: u64,
     _admission: Admission,
     _in_pool: GaugeGuard,
 }
@@ -164,6 +169,8 @@ pub(super) struct Credentials {
     pub(super) record: ClientRecord,
     /// What the client speaks decides how long its cancel key is.
     pub(super) version: ProtocolVersion,
+    /// The number of this process among its peers, which shows in the key; 0 without peers.
+    pub(super) peer: u16,
     /// Its place under `max_client_conn`.
     pub(super) admission: Admission,
     /// Its place among the clients of its pool.
@@ -190,11 +197,9 @@ impl Clients {
     ///
     /// When the system gives no random bytes.
     pub(super) fn register(&self, credentials: Credentials) -> Result<Registration, getrandom::Error> {
-        let Credentials { record, version, admission, in_pool } = credentials;
+        let Credentials { record, version, peer, admission, in_pool } = credentials;
         let id = record.id;
-        let mut secret = vec![0; if version >= ProtocolVersion::V3_2 { 32 } else { 4 }];
-        random::fill(&mut secret)?;
-        let key = CancelKey { process: self.reserve_process(id)?, secret: secret.into() };
+        let (index, key) = self.reserve_key(id, version, peer)?;
         let handle = ClientHandle {
             record,
             key,
@@ -206,19 +211,26 @@ impl Clients {
         Ok(Registration {
             entry: self.roll.enlist(id, handle),
             keys,
+            index,
             _admission: admission,
             _in_pool: in_pool,
         })
     }
 
-    /// A number that no other client has, and that nobody can guess from his own. Drivers read it as a positive one.
-    fn reserve_process(&self, id: u64) -> Result<u32, getrandom::Error> {
+    /// A key that no other client has, and that nobody can guess from his own.
+    fn reserve_key(
+        &self,
+        id: u64,
+        version: ProtocolVersion,
+        peer: u16,
+    ) -> Result<(u64, CancelKey), getrandom::Error> {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let process = random::number()? >> 1;
-            if process != 0 && !keys.contains_key(&process) {
-                keys.insert(process, id);
-                return Ok(process);
+            let key = if peer == 0 { keys::lone(version)? } else { keys::peered(peer)? };
+            let index = keys::index(&key, peer != 0);
+            if let hash_map::Entry::Vacant(free) = keys.entry(index) {
+                free.insert(id);
+                return Ok((index, key));
             }
         }
     }
@@ -255,13 +267,20 @@ impl Clients {
         self.admitted.get()
     }
 
+    /// The client with exactly this key, but for how often it was passed on.
+    fn owner(&self, key: &CancelKey) -> Option<Arc<ClientHandle>> {
+        let find = |key: &CancelKey, peered| {
+            let index = keys::index(key, peered);
+            let id = self.keys.lock().unwrap_or_else(PoisonError::into_inner).get(&index).copied()?;
+            self.roll.find(id).filter(|client| client.key == *key)
+        };
+        find(key, false).or_else(|| find(&keys::as_given(key)?, true))
+    }
+
     /// Cancels what the owner of a key runs or waits with, and returns when that has arrived or was dropped: only then
     /// the connection that asked for it may be closed. A key that is not exactly right does nothing.
     pub(super) async fn cancel(&self, key: &CancelKey) -> Cancelled {
-        let id = self.keys.lock().unwrap_or_else(PoisonError::into_inner).get(&key.process).copied();
-        let Some(client) = id.and_then(|id| self.roll.find(id)).filter(|client| client.key == *key) else {
-            return Cancelled::UnknownKey;
-        };
+        let Some(client) = self.owner(key) else { return Cancelled::UnknownKey };
         let Some((cancelling, server)) = client.begin_cancel() else { return Cancelled::NothingRuns };
         match cancelling.send(|| client.is_served_by(&server)).await {
             Ok(()) => Cancelled::Sent,
@@ -293,7 +312,7 @@ impl std::ops::Deref for Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-        keys.remove(&self.entry.key.process);
+        keys.remove(&self.index);
         shrink(&mut keys);
     }
 }
@@ -308,7 +327,7 @@ mod tests {
         let record = ClientRecord::new(id, Arc::default(), Peer::default());
         let admission = clients.admit(10).unwrap();
         let in_pool = Gauge::default().enter();
-        clients.register(Credentials { record, version, admission, in_pool }).unwrap()
+        clients.register(Credentials { record, version, peer: 0, admission, in_pool }).unwrap()
     }
 
     #[test]

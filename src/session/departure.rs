@@ -59,6 +59,14 @@ pub(super) fn too_many_clients(config: &Config) -> Departure {
         .into()
 }
 
+/// The startup parameter `replication` is neither a boolean nor `database`.
+pub(super) fn not_replication(value: &str) -> Departure {
+    let text = format!("invalid value for parameter \"replication\": \"{value}\"");
+    Report::fatal(sqlstate::INVALID_PARAMETER_VALUE, text)
+        .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".")
+        .into()
+}
+
 /// There is no such database.
 pub(super) fn no_database(name: &str) -> Departure {
     Report::fatal(sqlstate::INVALID_CATALOG_NAME, format!("no such database: {name}"))
@@ -83,6 +91,7 @@ pub(super) fn refused(refusal: &Refusal, pool: &str) -> Departure {
             .hint("No server connection is left, and the next login is tried after server_login_retry."),
         Refusal::LoginFailed(error) => error.report(),
         Refusal::Killed => return removed(),
+        Refusal::ShuttingDown => Report::fatal(sqlstate::ADMIN_SHUTDOWN, refusal.to_string()),
         Refusal::Closed => {
             Report::fatal(sqlstate::ADMIN_SHUTDOWN, "the database was removed from the configuration")
         }
@@ -95,6 +104,12 @@ pub(super) fn removed() -> Departure {
     Report::fatal(sqlstate::ADMIN_SHUTDOWN, "database removed")
         .detail("An administrator sent its clients away (KILL), or it was taken out of the configuration.")
         .into()
+}
+
+/// An administrator ended the session.
+pub(super) fn killed() -> Departure {
+    let text = "terminating connection due to administrator command";
+    Report::fatal(sqlstate::ADMIN_SHUTDOWN, text).into()
 }
 
 /// The server is lost. When its own last words have reached the client, nothing is added to them.

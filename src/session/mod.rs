@@ -9,11 +9,14 @@ mod console;
 mod departure;
 mod greeting;
 mod idle;
+mod keys;
 mod link;
 mod login;
 mod named;
 mod overview;
+mod peers;
 mod relay;
+mod replication;
 mod run;
 mod shared;
 mod spelled;
@@ -26,6 +29,7 @@ pub use client::{Admission, ClientHandle, Clients, Order};
 pub use console::{Answer, Answering, Console, Role};
 pub use departure::Departure;
 pub use overview::{CONSOLE, DatabaseOverview, Overview, UserOverview, VERSION};
+pub use peers::{PeerPoolView, Peers};
 pub use shared::Shared;
 pub use welcome::Adopted;
 
@@ -65,6 +69,8 @@ pub struct Service {
     pub pools: Arc<Pools>,
     /// Who is here.
     pub clients: Clients,
+    /// Other poolers behind the same address.
+    pub peers: Peers,
     /// Connections that are not logged in yet.
     pub logins: Gauge,
     /// What happened outside of any pool: refused and failed logins, errors.
@@ -91,6 +97,7 @@ pub fn serve(service: Arc<Service>, stream: Stream, ends: Ends) -> impl Future<O
         match login.await {
             login::Arrival::Gone => {}
             login::Arrival::Session(session) => run::run(service, session).await,
+            login::Arrival::Replication(session) => Box::pin(replication::run(service, session)).await,
             login::Arrival::Console(visitor) => Box::pin(console::converse(service, *visitor)).await,
         }
     }

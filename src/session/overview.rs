@@ -1,7 +1,8 @@
 //! The running program at one moment, as the console and the exporter show it: both read the same figures.
 
 use super::Service;
-use crate::config::{Config, Host, PoolMode, PoolSettings};
+use crate::config::{Balance, Config, Host, PoolMode, PoolSettings};
+use crate::net::NameView;
 use crate::pool::{Gate, PoolId, PoolSnapshot};
 use crate::server::InternerTotals;
 use crate::stats::{ClientRecord, ClientState, Identity, TrafficSnapshot};
@@ -43,6 +44,12 @@ pub struct Overview {
     pub errors: Vec<(&'static str, u64)>,
     /// Named prepared statements of all clients.
     pub statements: InternerTotals,
+    /// Names of hosts that were looked up.
+    pub names: Vec<NameView>,
+    /// Look-ups under way.
+    pub lookups: u64,
+    /// Peers that cancel requests were forwarded to.
+    pub peer_pools: usize,
     /// Whether all databases are paused.
     pub is_paused: bool,
 }
@@ -62,6 +69,8 @@ pub struct DatabaseOverview {
     pub forced_user: Option<String>,
     /// The entry's own `pool_mode`.
     pub mode: Option<PoolMode>,
+    /// How it chooses among several hosts; `None` when there is one.
+    pub balance: Option<Balance>,
     /// Servers of each pool; `None` is unlimited.
     pub pool_size: Option<u32>,
     /// Servers of each pool that are kept open.
@@ -129,8 +138,19 @@ impl Service {
             sessions,
             errors: self.errors.snapshot(),
             statements: self.interner.totals(),
+            names: self.names(),
+            lookups: self.pools.whereabouts().resolver().under_way(),
+            peer_pools: self.peers.list().len(),
             is_paused: self.pools.are_paused(),
         }
+    }
+}
+
+impl Service {
+    /// Names of hosts that were looked up.
+    #[must_use]
+    pub fn names(&self) -> Vec<NameView> {
+        self.pools.whereabouts().resolver().list()
     }
 }
 
@@ -139,6 +159,7 @@ fn console_pool(visitors: u64) -> PoolSnapshot {
     PoolSnapshot {
         id: PoolId { database: CONSOLE.to_owned(), user: CONSOLE.to_owned() },
         mode: PoolMode::Statement,
+        balance: None,
         clients: visitors,
         waiting: 0,
         oldest_wait: Duration::ZERO,
@@ -162,6 +183,7 @@ fn console_database(config: &Config, console: &PoolSnapshot) -> DatabaseOverview
         dbname: CONSOLE.to_owned(),
         forced_user: Some(CONSOLE.to_owned()),
         mode: Some(console.mode),
+        balance: None,
         pool_size: console.size,
         min_pool_size: 0,
         server_lifetime: config.pool.server_lifetime,
@@ -192,6 +214,7 @@ fn database(config: &Config, name: &str, clients: u64) -> Option<DatabaseOvervie
         dbname: settings.dbname,
         forced_user: entry.user.clone(),
         mode: entry.pool_mode,
+        balance: entry.hosts.balance(),
         pool_size: settings.size,
         min_pool_size: settings.min_size,
         server_lifetime: settings.server_lifetime,
@@ -204,10 +227,9 @@ fn database(config: &Config, name: &str, clients: u64) -> Option<DatabaseOvervie
 
 /// PgBouncer shows no host where the entry has none.
 fn host(config: &Config, settings: &PoolSettings) -> Option<String> {
-    match &settings.host {
-        Host::Tcp(host) => Some(host.clone()),
-        Host::Unix(dir) if Some(dir) == config.pool.unix_socket_dir.as_ref() => None,
-        Host::Unix(dir) => Some(dir.display().to_string()),
+    match settings.hosts.only() {
+        Some(Host::Unix(dir)) if Some(dir) == config.pool.unix_socket_dir.as_ref() => None,
+        _ => Some(settings.hosts.to_string()),
     }
 }
 

@@ -14,8 +14,11 @@ pub struct PgweirBuilder {
     settings: Vec<(String, String)>,
     databases: Vec<(String, String)>,
     users: Vec<(String, String)>,
+    peers: Vec<(String, String)>,
     secrets: Vec<(String, String)>,
     pub(super) files: Vec<(String, String)>,
+    pub(super) port: Option<u16>,
+    pub(super) program: Option<String>,
 }
 
 impl PgweirBuilder {
@@ -28,8 +31,11 @@ impl PgweirBuilder {
             settings: Vec::new(),
             databases: Vec::new(),
             users: Vec::new(),
+            peers: Vec::new(),
             secrets: Vec::new(),
             files: Vec::new(),
+            port: None,
+            program: None,
         };
         for (name, secret) in ROLES.into_iter().chain([("admin", "admin"), ("stats", "stats")]) {
             builder = builder.user(name, secret);
@@ -79,6 +85,13 @@ impl PgweirBuilder {
         self
     }
 
+    /// An entry of `[peers]`: `host=… port=…`.
+    #[must_use]
+    pub fn peer(mut self, id: u16, connection: &str) -> Self {
+        put(&mut self.peers, &id.to_string(), connection.to_owned());
+        self
+    }
+
     /// A line of the auth file: a plain password, or an `md5…` or `SCRAM-SHA-256$…` secret.
     #[must_use]
     pub fn user(mut self, name: &str, secret: &str) -> Self {
@@ -93,6 +106,20 @@ impl PgweirBuilder {
         self
     }
 
+    /// The port to listen on, when another process has to know it before.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
+    /// Another program than the one under test.
+    #[must_use]
+    pub fn program(mut self, program: &str) -> Self {
+        self.program = Some(program.to_owned());
+        self
+    }
+
     /// Starts the pooler and waits until it takes connections.
     pub fn start(self) -> Pgweir {
         Pgweir::start(self)
@@ -103,6 +130,7 @@ impl PgweirBuilder {
         let mut text = String::new();
         section(&mut text, "databases", &self.databases);
         section(&mut text, "users", &self.users);
+        section(&mut text, "peers", &self.peers);
         section(&mut text, "pgbouncer", &self.settings);
         if !self.settings.iter().any(|(name, _)| name == "listen_port") {
             writeln!(text, "listen_port = {port}").unwrap();

@@ -48,7 +48,7 @@ impl Installation {
         Self { bin, version, major }
     }
 
-    fn command(&self, program: &str) -> Command {
+    pub(super) fn command(&self, program: &str) -> Command {
         unprivileged_with_libraries(&self.bin, program, |command| command)
     }
 

@@ -71,6 +71,12 @@ fn cache() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(".cache"), PathBuf::from)
 }
 
+/// The PgBouncer that `scripts/pgbouncer.sh sid` has fetched, if it has.
+pub fn pgbouncer() -> Option<String> {
+    let program = cache().join("pgbouncer/sid/pgbouncer");
+    program.exists().then(|| program.display().to_string())
+}
+
 /// A command that runs as the `postgres` user where the tests run as root: neither PostgreSQL nor PgBouncer
 /// accepts to be root.
 pub fn unprivileged(program: impl AsRef<std::ffi::OsStr>) -> std::process::Command {

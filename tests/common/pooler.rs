@@ -46,6 +46,7 @@ impl Pgweir {
         let userlist = builder.userlist();
         Self::start_with(
             "pgbouncer.ini",
+            Place { port: builder.port.unwrap_or_else(free_port), program: builder.program.clone() },
             |port, folder| builder.render(port, &folder.display().to_string()),
             |folder| {
                 std::fs::write(folder.join("userlist.txt"), &userlist).unwrap();
@@ -58,21 +59,21 @@ impl Pgweir {
 
     /// Starts it with a configuration file of the test's own: `text` is given a free port and the folder.
     pub fn start_text(name: &str, text: impl FnOnce(u16, &Path) -> String) -> Self {
-        Self::start_with(name, text, |_| ())
+        Self::start_with(name, Place { port: free_port(), program: None }, text, |_| ())
     }
 
     fn start_with(
         name: &str,
+        Place { port, program }: Place,
         text: impl FnOnce(u16, &Path) -> String,
         add_files: impl FnOnce(&Path),
     ) -> Self {
         let folder = Scratch::new("pgweir-test");
-        let port = free_port();
         let file = folder.join(name);
         std::fs::write(&file, text(port, &folder)).unwrap();
         add_files(&folder);
         give_to_unprivileged(&folder);
-        let mut process = command(&file).spawn().unwrap();
+        let mut process = command(&file, program).spawn().unwrap();
         watchdog::watch(process.id());
         let log = Log::default();
         log.follow(process.stdout.take().unwrap());
@@ -222,8 +223,15 @@ impl Log {
     }
 }
 
-fn command(file: &Path) -> Command {
-    let program = std::env::var("PGWEIR_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_pgweir").to_owned());
+/// Where a pooler listens, and which program it is when not the usual one.
+struct Place {
+    port: u16,
+    program: Option<String>,
+}
+
+fn command(file: &Path, program: Option<String>) -> Command {
+    let usual = || std::env::var("PGWEIR_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_pgweir").to_owned());
+    let program = program.unwrap_or_else(usual);
     let mut command =
         if program.ends_with("pgbouncer") { unprivileged(program) } else { Command::new(program) };
     command.arg(file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);

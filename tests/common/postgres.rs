@@ -81,6 +81,11 @@ impl Postgres {
         self.folder.join("data")
     }
 
+    /// One of the client programs of its version.
+    pub fn tool(&self, program: &str) -> Command {
+        self.installation.command(program)
+    }
+
     /// The major version.
     pub fn major(&self) -> u32 {
         self.installation.major
@@ -132,6 +137,11 @@ impl Postgres {
     pub fn start_again(&mut self) {
         assert!(self.process.is_none(), "it still runs");
         self.process = Some(self.installation.serve(&self.folder));
+    }
+
+    /// A program of the same installation, to be run as the user that the server runs as.
+    pub fn program(&self, name: &str) -> Command {
+        self.installation.command(name)
     }
 
     /// What the server has logged.

@@ -1,7 +1,7 @@
 //! `SHOW DATABASES`, `SHOW USERS`.
 
 use super::{Row, limit, row};
-use crate::config::PoolMode;
+use crate::config::{Balance, PoolMode};
 use crate::session::{DatabaseOverview, UserOverview};
 
 pub(in crate::admin) fn databases(database: &DatabaseOverview) -> Row {
@@ -16,7 +16,7 @@ pub(in crate::admin) fn databases(database: &DatabaseOverview) -> Row {
         0, // reserve_pool_size
         database.server_lifetime.map_or(0, |lifetime| lifetime.as_secs()),
         database.mode.map(PoolMode::as_str),
-        Option::<String>::None, // load_balance_hosts
+        database.balance.map(Balance::as_str),
         limit(database.max_connections),
         database.connections,
         0, // max_client_connections
@@ -60,6 +60,7 @@ mod tests {
             dbname: "app_production".to_owned(),
             forced_user: None,
             mode: None,
+            balance: None,
             pool_size: None,
             min_pool_size: 1,
             server_lifetime: Some(Duration::from_secs(3600)),

@@ -1,6 +1,8 @@
 //! The rows of each table, made of plain figures. What pgweir does not have is 0 or empty, as PgBouncer shows it.
 
 mod databases;
+mod names;
+mod peers;
 mod pools;
 mod prepared;
 mod sockets;
@@ -8,6 +10,8 @@ mod state;
 mod stats;
 
 pub(super) use databases::{databases, users};
+pub(super) use names::{dns_hosts, dns_zones};
+pub(super) use peers::{peer_pools, peers};
 pub(super) use pools::{lists, pools};
 pub(super) use prepared::prepared_statements;
 pub(super) use sockets::{client, server, visitor};

@@ -1,6 +1,7 @@
 //! `SHOW POOLS`, `SHOW LISTS`.
 
 use super::{Row, row};
+use crate::config::Balance;
 use crate::pool::PoolSnapshot;
 use crate::session::Overview;
 use crate::stats::micros;
@@ -30,7 +31,7 @@ fn pool(pool: &PoolSnapshot) -> Row {
         wait / 1_000_000,
         wait % 1_000_000,
         pool.mode.as_str(),
-        Option::<String>::None, // load_balance_hosts
+        pool.balance.map(Balance::as_str),
     ]
 }
 
@@ -40,17 +41,17 @@ pub(in crate::admin) fn lists(overview: &Overview) -> [Row; 14] {
     [
         row!["databases", overview.databases.len()],
         row!["users", overview.users.len()],
-        row!["peers", 0],
+        row!["peers", overview.config.peering.peers.len()],
         row!["pools", overview.pools.len() + 1],
-        row!["peer_pools", 0],
+        row!["peer_pools", overview.peer_pools],
         row!["free_clients", 0],
         row!["used_clients", overview.clients + overview.console.clients + overview.logins],
         row!["login_clients", overview.logins],
         row!["free_servers", 0],
         row!["used_servers", servers],
-        row!["dns_names", 0],
-        row!["dns_zones", 0],
-        row!["dns_queries", 0],
+        row!["dns_names", overview.names.len()],
+        row!["dns_zones", super::names::zones(&overview.names).len()],
+        row!["dns_queries", overview.lookups],
         row!["dns_pending", 0],
     ]
 }
@@ -70,6 +71,7 @@ mod tests {
         let snapshot = PoolSnapshot {
             id: PoolId { database: "app".to_owned(), user: "alice".to_owned() },
             mode: PoolMode::Transaction,
+            balance: None,
             clients: 9,
             waiting: 2,
             oldest_wait: Duration::from_micros(3_000_042),

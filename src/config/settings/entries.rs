@@ -21,8 +21,8 @@ pub(in crate::config) const DATABASE: &[Setting] = &[
     Setting::not_yet("connect_query", Text, "", "", "Query run on each new server connection."),
     Setting::honoured("datestyle", Text, "", "Sent to the server at login."),
     Setting::honoured("dbname", Text, "", "Database on the server; unset is the name of the entry."),
-    Setting::honoured("host", Text, "", "Server: a name, an address, or the folder of a Unix socket."),
-    Setting::not_yet("load_balance_hosts", Choice(&["disable", "round-robin"]), "", "", "How to choose among hosts."),
+    Setting::honoured("host", Text, "", "Servers, between commas: names, addresses, or folders of Unix sockets (@ is the abstract namespace)."),
+    Setting::honoured("load_balance_hosts", Choice(&["disable", "round-robin"]), "", "Which of several hosts the next connection goes to: round-robin takes them in turn, disable stays with one until it fails."),
     Setting::not_yet("max_db_client_connections", COUNT, "", "0", "Clients at a time; 0 is unlimited."),
     Setting::honoured("max_db_connections", COUNT, "", "Server connections over all users; 0 is unlimited."),
     Setting::honoured("min_pool_size", COUNT, "", "Server connections kept open."),
@@ -57,7 +57,7 @@ pub(in crate::config) const USER: &[Setting] = &[
 /// An entry of `[peers]`.
 #[rustfmt::skip]
 pub(in crate::config) const PEER: &[Setting] = &[
-    Setting::not_yet("host", Text, "", "", "Host of the peer."),
-    Setting::not_yet("pool_size", COUNT, "", "", "Cancel requests forwarded at a time."),
-    Setting::not_yet("port", PORT, "6432", "", "Port of the peer."),
+    Setting::honoured("host", Text, "", "Where the peer listens: names, addresses, or folders of Unix sockets."),
+    Setting::honoured("pool_size", COUNT, "", "Cancel requests forwarded at a time; unset is default_pool_size."),
+    Setting::honoured("port", PORT, "6432", "Port of the peer."),
 ];

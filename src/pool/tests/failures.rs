@@ -87,7 +87,7 @@ async fn end(bench: Bench, clients: impl Iterator<Item = Client>) {
         match client.result().await {
             Ok(server) => server.release(()),
             Err(Refusal::LoginFailed(_) | Refusal::LoginFailing(_) | Refusal::TimedOut) => {}
-            Err(Refusal::Closed | Refusal::Killed) => panic!("no pool was closed"),
+            Err(Refusal::Closed | Refusal::Killed | Refusal::ShuttingDown) => panic!("no pool was closed"),
         }
     }
     bench.check(0);

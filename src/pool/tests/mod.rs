@@ -10,7 +10,7 @@ mod seats;
 mod shared;
 
 use super::{Checkout, Connector, Pool, PoolId, Pooled, Quota, Quotas, Refusal, Shared};
-use crate::config::{Host, PoolMode, PoolSettings, StatementLimits};
+use crate::config::{Host, Hosts, PoolMode, PoolSettings, StatementLimits};
 use crate::server::{DialError, Parameters};
 use crate::stats::Peer;
 use std::collections::{BTreeMap, VecDeque};
@@ -332,7 +332,7 @@ impl Client {
 
 fn settings() -> PoolSettings {
     PoolSettings {
-        host: Host::Tcp("db".to_owned()),
+        hosts: Hosts::one(Host::Tcp("db".to_owned())),
         port: 5432,
         dbname: "shop".to_owned(),
         user: "alice".to_owned(),

@@ -98,7 +98,7 @@ async fn nothing_outdated_is_handed_out() {
     type Change = fn(&Bench);
     let changes: [Change; 3] = [
         |bench| bench.pool.reconnect(),
-        |bench| bench.change(|settings| settings.host = Host::Tcp("standby".to_owned())),
+        |bench| bench.change(|settings| settings.hosts = Hosts::one(Host::Tcp("standby".to_owned()))),
         |bench| bench.change(|settings| settings.user = "carol".to_owned()),
     ];
     for change in changes {
