@@ -21,7 +21,7 @@ ODD = {
         "server_check_query =", "server_reset_query =", "stats_period = 0", "default_pool_size = 0", "scram_iterations = 0", "verbose = 9",
         "verbose = -1", "suspend_timeout = 10", "service_name = x", "job_name = x", "so_reuseport = 1", "tcp_defer_accept = 45",
         "query_wait_notify = 0", "max_packet_size = 10", "sbuf_loopcnt = 0", "track_extra_parameters = search_path, Nothing",
-        "max_client_conn = 5\nmax_client_conn = 6", "  max_client_conn = 5", "max_client_conn=5", "max_client_conn 5", "= 5", "max_client_conn : 5",
+        "[pgbouncer]", "[users]\n[pgbouncer]\nmax_client_conn = 5", "max_client_conn = 5\nmax_client_conn = 6", "  max_client_conn = 5", "max_client_conn=5", "max_client_conn 5", "= 5", "max_client_conn : 5",
         "MAX_CLIENT_CONN = 5", "just words", "; comment", "# comment", "max_client_conn = 5 ; comment", "%include /nowhere/at/all",
         "%include", "%nothing x", "[nowhere]", "[nowhere]\nx = 1", "[ pgbouncer ]", "[pgbouncer", "[]", "listen_backlog = 0",
         "application_name_add_host = 1", "pidfile =", "logfile = /nowhere/log", "pidfile = /nowhere/pid", "unix_socket_dir = /nowhere",
@@ -63,7 +63,9 @@ def odd(section):
             told.append(f"> [{section}] {line}")
             key = line.split("=")[0].strip()
             without = (key,) if key in BASE and key not in ("listen_port",) else ()
-            text = Files(without=without).ini() + f"[{section}]\n{line}\n"
+            # A section that comes again would begin with its defaults; that of the program is the last one anyway.
+            head = "" if section == "pgbouncer" else f"[{section}]\n"
+            text = Files(without=without).ini() + f"{head}{line}\n"
             told.note("it starts" if starts(at, text, key) else "it ends")
         return told
 

@@ -244,6 +244,8 @@ class Stage:
         give(self.folder)
         shutil.copy(os.environ["BENCH_PGWEIR"], self.folder / "pgweir")
         self.postgres = start_postgres(self.folder, server_bin(), free_port(), log_min_messages="error")
+        while subprocess.run(["pg_isready", "-q", *map(str, address(self.postgres.port)[:4])], check=False).returncode:
+            time.sleep(0.05)
         sql = "".join(f"CREATE ROLE {user} LOGIN PASSWORD '{user}';" for user in USERS)
         for name in ("bench", "second"):
             output("psql", *address(self.postgres.port), "-qc", f"CREATE DATABASE {name}", "postgres")
