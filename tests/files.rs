@@ -11,18 +11,6 @@ use std::process::{Child, Command, Stdio};
 
 use common::{Pgweir, Postgres, Raw, free_port};
 
-/// Settings of pgweir's own, and those that PgBouncer 1.26 has no longer.
-const NOT_PGBOUNCERS: &[&str] = &[
-    "log_format",
-    "max_client_prepared_bytes",
-    "max_client_prepared_statements",
-    "max_prepared_bytes",
-    "metrics_listen",
-    "share_unnamed_statements",
-    "suspend_timeout",
-    "workers",
-];
-
 /// The users of the cluster and of the console, as `auth_file` has them.
 const USERLIST: &str = "; made by hand\n\"weir\" \"weir\"\n\"weir_md5\" \"weir_md5\"\n\"weir_trust\" \"\"\n\"admin\" \"admin\"\n\"stats\" \"stats\" \"\"\n";
 /// Whoever asks PostgreSQL for the others.
@@ -36,6 +24,11 @@ const SEARCH: &str = "CREATE SCHEMA IF NOT EXISTS weir_files; \
     'SELECT usename, passwd FROM pg_shadow WHERE usename = $1'; \
     GRANT USAGE ON SCHEMA weir_files TO lookup; \
     GRANT EXECUTE ON FUNCTION weir_files.user_search(text) TO lookup;";
+
+async fn let_users_be_looked_up() {
+    static DONE: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
+    DONE.get_or_init(|| Postgres::shared().execute(SEARCH)).await;
+}
 
 fn folder_of_files() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files")
@@ -88,7 +81,7 @@ async fn settings(port: u16, folder: &Path) -> Settings {
         let value = if key == "listen_port" { "PORT".to_owned() } else { shown(value) };
         (key, [value, shown(default), shown(changeable)])
     });
-    rows.filter(|(key, _)| !NOT_PGBOUNCERS.contains(&key.as_str())).collect()
+    rows.collect()
 }
 
 /// The PgBouncer of 1.26, or `None` where it cannot be had.
@@ -185,9 +178,8 @@ async fn as_a_chart_renders_it() {
 
 /// Would break with: a rule file, an `auth_query` in a database of its own, or both together.
 #[tokio::test]
-#[ignore = "auth_query and HBA are under way"]
 async fn as_an_operator_writes_it() {
-    Postgres::shared().execute(SEARCH).await;
+    let_users_be_looked_up().await;
     let pooler = start("operator-of-a-cluster");
     serves(&pooler, "weir", "weir", "weir").await;
     serves(&pooler, "weir_md5", "weir_md5", "postgres").await;
@@ -196,9 +188,8 @@ async fn as_an_operator_writes_it() {
 
 /// Would break with: an `auth_user` of the entry `*`.
 #[tokio::test]
-#[ignore = "auth_query and HBA are under way"]
 async fn as_a_sidecar_has_it() {
-    Postgres::shared().execute(SEARCH).await;
+    let_users_be_looked_up().await;
     let pooler = start("sidecar");
     serves(&pooler, "weir", "weir", "postgres").await;
     serves(&pooler, "weir_md5", "weir_md5", "weir").await;
@@ -259,9 +250,8 @@ async fn as_parts_of_several_hands() {
 
 /// Would break with: an `auth_user` of an entry, beside a general `auth_query`.
 #[tokio::test]
-#[ignore = "auth_query and HBA are under way"]
 async fn as_the_package_of_a_forge_renders_it() {
-    Postgres::shared().execute(SEARCH).await;
+    let_users_be_looked_up().await;
     let pooler = start("package-of-a-forge");
     serves(&pooler, "weir", "weir", "forge_production").await;
     serves(&pooler, "weir_md5", "weir_md5", "forge_production_sidekiq").await;
