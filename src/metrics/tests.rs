@@ -22,6 +22,8 @@ fn pool(database: &str, user: &str) -> PoolSnapshot {
         idle: 4,
         used: 0,
         tested: 0,
+        cancelling: 0,
+        cancels_waiting: 0,
         being_canceled: 0,
         login: 1,
         size: Some(20),

@@ -5,6 +5,7 @@
 //! a [`Checkout`] and comes back only with a proof that it is clean; a checkout that is dropped closes its server.
 
 mod attic;
+mod cancels;
 mod checkout;
 mod crowd;
 mod dedicated;
@@ -23,6 +24,7 @@ mod tests;
 mod users;
 mod whereabouts;
 
+pub use cancels::{CancelTurn, Cancels};
 pub use checkout::Checkout;
 pub use crowd::{Closed, Forgotten, Presence};
 pub use dedicated::Dedicated;
@@ -154,6 +156,7 @@ pub struct Pool<C: Connector> {
     /// Clients that wait for a server of their own, and how many servers that come back are to be closed for them.
     seekers: AtomicU64,
     claims: AtomicU64,
+    cancels: Arc<Cancels>,
 }
 
 /// What all pools of a process share.
@@ -211,7 +214,9 @@ impl<C: Connector> Pool<C> {
             turn: AtomicU64::new(0),
             seekers: AtomicU64::new(0),
             claims: AtomicU64::new(0),
+            cancels: Arc::default(),
         });
+        pool.cancels.set_limit(pool.quotas.pool.limit());
         pool.shared.runtimes[0].spawn(keeper::keep(Arc::downgrade(&pool)));
         pool
     }
@@ -237,6 +242,12 @@ impl<C: Connector> Pool<C> {
     #[must_use]
     pub fn servers(&self) -> &Roll<ServerRecord> {
         &self.servers
+    }
+
+    /// Cancel requests for its clients.
+    #[must_use]
+    pub fn cancels(&self) -> &Arc<Cancels> {
+        &self.cancels
     }
 
     /// Its limits and their use.
@@ -431,6 +442,7 @@ impl<C: Connector> Pool<C> {
         self.resets_always.store(resets_always(&new), Ordering::Relaxed);
         self.quotas.pool.set_limit(new.size);
         self.quotas.pool.set_reserve(new.reserve.size);
+        self.cancels.set_limit(new.size);
         let login = |s: &PoolSettings| {
             let asked = s.lookup.as_ref().map(|lookup| (lookup.database.clone(), Arc::clone(&lookup.query)));
             (

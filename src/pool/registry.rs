@@ -32,7 +32,7 @@ pub(super) struct Inner {
     databases: HashMap<String, Arc<Quota>>,
     users: HashMap<String, Arc<Quota>>,
     /// Connections over which secrets are asked for, by entry and `auth_user`.
-    lookups: HashMap<PoolId, Arc<ServerPool>>,
+    pub(super) lookups: HashMap<PoolId, Arc<ServerPool>>,
 }
 
 /// One pool as the console and the exporter show it.
@@ -58,6 +58,10 @@ pub struct PoolSnapshot {
     pub used: usize,
     /// Servers that are being cleaned or checked.
     pub tested: usize,
+    /// Cancel requests under way, each with a connection of its own.
+    pub cancelling: u32,
+    /// Cancel requests that wait for their turn.
+    pub cancels_waiting: u64,
     /// Servers held back by a cancel.
     pub being_canceled: usize,
     /// Servers that are being dialled.
@@ -250,6 +254,11 @@ async fn relieve(pools: Weak<Pools>, crowded: Arc<Notify>) {
 }
 
 impl Inner {
+    /// The pools of clients, and those over which secrets are asked for.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<ServerPool>> {
+        self.pools.values().chain(self.lookups.values())
+    }
+
     /// Has every pool do what was ordered.
     pub(super) fn apply_gates(&self) {
         for (id, pool) in self.pools.iter().chain(&self.lookups) {
@@ -297,6 +306,8 @@ impl ServerPool {
             idle: count(ServerState::Idle),
             used: count(ServerState::Used),
             tested: count(ServerState::Tested),
+            cancelling: self.cancels().active(),
+            cancels_waiting: self.cancels().waiting(),
             being_canceled: count(ServerState::BeingCanceled),
             login: self.dialling_count(),
             size: settings.size,
