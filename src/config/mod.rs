@@ -25,6 +25,7 @@ mod report;
 mod resolve;
 mod settings;
 mod suggest;
+mod system;
 mod value;
 
 pub use convert::convert;
@@ -38,3 +39,4 @@ pub use raw::Dialect;
 pub use report::check_report;
 pub use resolve::Environment;
 pub use settings::Change;
+pub use system::{LogTargets, ProcessSettings, Syslog, TcpOptions};

@@ -20,7 +20,7 @@ mod whereabouts;
 
 pub use checkout::Checkout;
 pub use gates::{Gate, OrderError};
-pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool};
+pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool, socket_options};
 pub use quota::{Full, Quota, Quotas};
 pub use registry::{PoolSnapshot, Pools};
 pub use whereabouts::{Site, Whereabouts};

@@ -3,7 +3,8 @@
 use super::whereabouts::{Site, Whereabouts};
 use super::{Checkout, Connector, Pool, Pooled};
 use crate::auth::{Credential, KeyCache, Password, ScramCredential, StoredSecret, UserList};
-use crate::config::{Host, Hosts, PoolSettings};
+use crate::config::{Host, Hosts, PoolSettings, TcpOptions};
+use crate::net::SocketOptions;
 use crate::server::{Clean, DialError, Parameters, Server, Target, dial};
 use crate::stats::Peer;
 use arc_swap::ArcSwap;
@@ -157,6 +158,7 @@ impl Postgres {
         let Site { address, standing } = site;
         let target = Target {
             address: address.clone(),
+            socket: socket_options(&settings.tcp),
             impatience: has_alternative.then_some(IMPATIENCE),
             user: settings.user.clone(),
             database: settings.dbname.clone(),
@@ -186,6 +188,20 @@ impl Postgres {
             Some(secret) => Credential::from(secret),
             None => Credential::None,
         }
+    }
+}
+
+/// The options of sockets as the configuration has them.
+#[must_use]
+pub fn socket_options(options: &TcpOptions) -> SocketOptions {
+    SocketOptions {
+        keepalive: options.keepalive,
+        keepcnt: options.keepcnt,
+        keepidle: options.keepidle,
+        keepintvl: options.keepintvl,
+        user_timeout: options.user_timeout,
+        buffer: options.socket_buffer,
+        defer_accept: options.defer_accept,
     }
 }
 

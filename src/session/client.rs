@@ -242,8 +242,7 @@ impl Clients {
     }
 
     /// Puts somebody who came to the console on a roll of their own, until the entry is dropped.
-    pub(super) fn visit(&self, user: String, peer: Peer) -> Entry<ClientRecord> {
-        let id = self.number();
+    pub(super) fn visit(&self, id: u64, user: String, peer: Peer) -> Entry<ClientRecord> {
         let who = Identity { user, database: super::CONSOLE.to_owned(), application_name: String::new() };
         let record = ClientRecord::new(id, Arc::new(who), peer);
         self.visitors.enlist(id, record)

@@ -1,5 +1,7 @@
 //! The console's side of the protocol. What its commands mean is for whoever implements [`Console`].
 
+use super::departure::Departure;
+use super::diary::Subject;
 use super::{FAREWELL, Service};
 use crate::config::Config;
 use crate::net::{Broken, Dialogue};
@@ -57,6 +59,7 @@ pub trait Console: Send + Sync + std::fmt::Debug {
 pub(super) struct Visitor {
     pub(super) dialogue: Dialogue,
     pub(super) peer: Peer,
+    pub(super) number: u64,
     pub(super) user: String,
     pub(super) role: Role,
 }
@@ -80,15 +83,14 @@ pub(super) fn put_parameters(out: &mut BytesMut) {
 
 /// Answers commands until the visitor leaves.
 pub(super) async fn converse(service: Arc<Service>, mut visitor: Visitor) {
-    let present = service.clients.visit(visitor.user.clone(), visitor.peer);
-    tracing::info!(user = visitor.user, address = visitor.peer.address(), role = ?visitor.role, "console login");
+    let present = service.clients.visit(visitor.number, visitor.user.clone(), visitor.peer);
     while let Ok(out) = next_answer(&service, &mut visitor).await {
         present.requested_at(unix_micros());
         if visitor.dialogue.send(&out).await.is_err() {
             break;
         }
     }
-    tracing::info!(user = visitor.user, address = visitor.peer.address(), "console closed");
+    Subject::of(&present).closing(&Departure::Terminated, &service.config.load().log);
 }
 
 async fn next_answer(service: &Arc<Service>, visitor: &mut Visitor) -> Result<BytesMut, Broken> {

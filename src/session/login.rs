@@ -3,16 +3,17 @@
 use super::client::{Admission, Credentials, Registration};
 use super::console::{Role, Visitor};
 use super::departure::{self, Departure};
+use super::diary::Subject;
 use super::greeting::{Greeting, greet};
 use super::run::Session;
-use super::{FAREWELL, Service, peers, welcome};
+use super::{FAREWELL, Service, welcome};
 use crate::auth::ChannelBinding;
 use crate::auth::{Exchange, Proof, Step};
 use crate::config::Config;
 use crate::net::{Dialogue, Ends, Stream};
 use crate::pool::ServerPool;
 use crate::server::Settings;
-use crate::stats::{ClientRecord, Peer};
+use crate::stats::{ClientRecord, Peer, unix_micros};
 use crate::wire::backend::{self, AUTHENTICATION_OK, Status};
 use crate::wire::{ProtocolVersion, Report, Startup, sqlstate};
 use bytes::BytesMut;
@@ -29,8 +30,22 @@ const WELCOME: usize = 1024;
 pub(super) struct Front {
     dialogue: Dialogue,
     peer: Peer,
+    opening: Opening,
+    /// When it came, in microseconds since 1970.
+    since: u64,
+    /// Database and user, once they are known.
+    wants: Option<(String, String)>,
     /// What goes out with the next message that the client has to answer, in one write.
     out: BytesMut,
+}
+
+/// What is known of a connection when it is accepted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opening {
+    /// The number that the client will have.
+    pub(super) number: u64,
+    /// It came when the process was about to end.
+    pub(super) is_late: bool,
 }
 
 /// What became of a connection.
@@ -65,9 +80,10 @@ struct Applicant {
 }
 
 impl Front {
-    pub(super) fn new(stream: Stream, ends: Ends) -> Self {
+    pub(super) fn new(stream: Stream, ends: Ends, opening: Opening) -> Self {
         let peer = Peer::new(ends.peer, ends.local);
-        Self { dialogue: Dialogue::new(stream), peer, out: BytesMut::new() }
+        let (dialogue, out) = (Dialogue::new(stream), BytesMut::new());
+        Self { dialogue, peer, opening, since: unix_micros(), wants: None, out }
     }
 
     /// Everything up to the first ReadyForQuery. Not cancel safe: a connection whose arrival was dropped is to be
@@ -77,19 +93,37 @@ impl Front {
             Greeting::Startup(startup) => self.log_in(service, startup).await,
             Greeting::Cancel(key) => {
                 // Boxed, as few connections are for this.
-                Box::pin(peers::cancel(service, &key)).await;
+                Box::pin(service.cancel(&key)).await;
                 Err(Departure::Nothing)
             }
+        }
+    }
+
+    /// Whom a line of the log is about.
+    fn subject(&self) -> Subject<'_> {
+        let wants = self.wants.as_ref();
+        Subject {
+            client: self.opening.number,
+            peer: &self.peer,
+            database: wants.map(|(database, _)| database.as_str()),
+            user: wants.map(|(_, user)| user.as_str()),
+            since: self.since,
         }
     }
 
     async fn log_in(&mut self, service: &Arc<Service>, mut startup: Startup) -> Result<Entrance, Departure> {
         let config = service.config.load_full();
         let applicant = self.identify(&mut startup)?;
+        if config.log.connections {
+            self.subject().login_attempt(false);
+        }
         if is_console(&applicant.database) {
             // The console takes no client's place, so that it can be reached when all are taken.
             self.authenticate(service, &applicant).await?;
             return self.enter_console(&config, applicant.user).await;
+        }
+        if self.opening.is_late {
+            return Err(departure::closing());
         }
         let admission = service
             .clients
@@ -116,6 +150,7 @@ impl Front {
         }
         let database = startup.take("database").filter(|database| !database.is_empty());
         let database = database.unwrap_or_else(|| user.clone());
+        self.wants = Some((database.clone(), user.clone()));
         Ok(Applicant { user, database, version })
     }
 
@@ -149,9 +184,11 @@ impl Front {
                 }
                 Step::Denied(denial) => {
                     tracing::warn!(
+                        client = self.opening.number,
                         user = applicant.user,
                         database = applicant.database,
                         address = self.peer.address(),
+                        port = self.peer.port(),
                         "login denied: {}",
                         denial.reason()
                     );
@@ -207,8 +244,11 @@ impl Front {
         let settings = welcome::adopt(&service.adopted, &pool, &baseline, asked).await?;
         let settings = service.shared.settings(settings);
         let application = settings.get("application_name").unwrap_or_default().to_owned();
-        let id = service.clients.number();
-        let record = ClientRecord::new(id, service.shared.identity(user, database, application), self.peer);
+        let record = ClientRecord::new(
+            self.opening.number,
+            service.shared.identity(user, database, application),
+            self.peer,
+        );
         let credentials = Credentials { record, version, peer: config.peering.id, admission, in_pool };
         let registration = service
             .clients
@@ -226,13 +266,13 @@ impl Front {
 
     /// Turns a finished login into what goes on with the connection.
     pub(super) fn enter(self, service: &Service, entrance: Entrance) -> Arrival {
-        let Self { dialogue, peer, .. } = self;
+        let Self { dialogue, peer, opening, .. } = self;
         match entrance {
             Entrance::Client(admitted) => {
                 Arrival::Session(Box::new(Session::new(dialogue, admitted, service)))
             }
             Entrance::Console { user, role } => {
-                Arrival::Console(Box::new(Visitor { dialogue, peer, user, role }))
+                Arrival::Console(Box::new(Visitor { dialogue, peer, number: opening.number, user, role }))
             }
         }
     }
@@ -247,14 +287,7 @@ impl Front {
                     "connection without a login"
                 );
             }
-            other => {
-                tracing::info!(
-                    address = self.peer.address(),
-                    port = self.peer.port(),
-                    "closing before login: {}",
-                    other.reason()
-                );
-            }
+            other => self.subject().closing(other, &service.config.load().log),
         }
         if let Departure::Dismissed(report) = departure {
             service.traffic.count(|t| &t.errors);

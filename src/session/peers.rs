@@ -4,7 +4,7 @@ use super::Service;
 use super::client::Cancelled;
 use super::keys;
 use crate::config::{Peer, Peering};
-use crate::net::{Stream, connect};
+use crate::net::{SocketOptions, Stream, connect};
 use crate::pool::Whereabouts;
 use crate::stats::{Gauge, GaugeGuard};
 use crate::wire::CancelKey;
@@ -74,7 +74,12 @@ pub(super) async fn cancel(service: &Service, key: &CancelKey) {
         Cancelled::Failed(error) => tracing::warn!("cannot forward a cancel request: {error}"),
         Cancelled::UnknownKey => {
             let config = service.config.load_full();
-            if config.peering.id == 0 {
+            let is_own = config.peering.id == 0 || keys::peer(key) == Some(config.peering.id);
+            if is_own {
+                // Unless its client is gone, it is one of the process that this one has taken over from.
+                if let Some(elsewhere) = service.elsewhere.get() {
+                    elsewhere.cancel(key).await;
+                }
                 return;
             }
             let whereabouts = service.pools.whereabouts();
@@ -112,10 +117,6 @@ impl Peers {
         key: &CancelKey,
     ) -> Result<(), Lost> {
         let id = keys::peer(key).ok_or(Lost::NoPeer)?;
-        if id == peering.id {
-            // It is for a client of this process, who has left.
-            return Ok(());
-        }
         let pool = self.pool(peering, id).ok_or(Lost::Unknown(id))?;
         let key = keys::passed_on(key).ok_or(Lost::Circle)?;
         let turn = pool.connected(whereabouts);
@@ -177,7 +178,7 @@ impl PeerPool {
                 }
             };
             for site in sites {
-                match connect(&site.address).await {
+                match connect(&site.address, &SocketOptions::default()).await {
                     Ok(stream) => return Ok(stream),
                     Err(error) => last = io::Error::new(error.kind(), format!("{}: {error}", site.address)),
                 }
