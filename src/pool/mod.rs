@@ -5,6 +5,7 @@
 //! a [`Checkout`] and comes back only with a proof that it is clean; a checkout that is dropped closes its server.
 
 mod checkout;
+mod dedicated;
 mod gates;
 mod health;
 mod keeper;
@@ -19,6 +20,7 @@ mod tests;
 mod whereabouts;
 
 pub use checkout::Checkout;
+pub use dedicated::Dedicated;
 pub use gates::{Gate, OrderError};
 pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool, socket_options};
 pub use quota::{Full, Quota, Quotas};
@@ -130,6 +132,9 @@ pub struct Pool<C: Connector> {
     wake: Arc<Notify>,
     shared: Shared,
     turn: AtomicU64,
+    /// Clients that wait for a server of their own, and how many servers that come back are to be closed for them.
+    seekers: AtomicU64,
+    claims: AtomicU64,
 }
 
 /// What all pools of a process share.
@@ -177,6 +182,8 @@ impl<C: Connector> Pool<C> {
             wake,
             shared,
             turn: AtomicU64::new(0),
+            seekers: AtomicU64::new(0),
+            claims: AtomicU64::new(0),
         });
         pool.shared.runtimes[0].spawn(keeper::keep(Arc::downgrade(&pool)));
         pool
@@ -347,7 +354,13 @@ impl<C: Connector> Pool<C> {
         now: Instant,
     ) -> Option<(TicketInHand, Held<C::Server>)> {
         let outdated = member.generation != self.generation.load(Ordering::Acquire);
-        if outdated || member.server.is_withdrawn() || member.is_expired(now) || self.quotas.excess() > 0 {
+        let claimed = self.claims.load(Ordering::Relaxed) > 0 && self.claims.swap(0, Ordering::AcqRel) > 0;
+        if claimed
+            || outdated
+            || member.server.is_withdrawn()
+            || member.is_expired(now)
+            || self.quotas.excess() > 0
+        {
             return Some((ticket, member));
         }
         member.idle_since = now;

@@ -157,7 +157,7 @@ impl Pools {
     /// Closes an idle server for each pool that waits behind a limit which other pools share.
     fn make_room(&self) {
         let pools = self.list();
-        for needy in pools.iter().filter(|pool| pool.queue().0 > 0) {
+        for needy in pools.iter().filter(|pool| pool.queue().0 > 0 || pool.is_sought()) {
             let shares = |pool: &&Arc<ServerPool>| {
                 let (ours, theirs) = (needy.quotas(), pool.quotas());
                 pool.queue().0 == 0

@@ -64,6 +64,14 @@ pub(super) fn too_many_clients(config: &Config) -> Departure {
         .into()
 }
 
+/// The startup parameter `replication` is neither a boolean nor `database`.
+pub(super) fn not_replication(value: &str) -> Departure {
+    let text = format!("invalid value for parameter \"replication\": \"{value}\"");
+    Report::fatal(sqlstate::INVALID_PARAMETER_VALUE, text)
+        .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".")
+        .into()
+}
+
 /// There is no such database.
 pub(super) fn no_database(name: &str) -> Departure {
     Report::fatal(sqlstate::INVALID_CATALOG_NAME, format!("no such database: {name}"))
@@ -101,6 +109,12 @@ pub(super) fn removed() -> Departure {
     Report::fatal(sqlstate::ADMIN_SHUTDOWN, "database removed")
         .detail("An administrator sent its clients away (KILL), or it was taken out of the configuration.")
         .into()
+}
+
+/// An administrator ended the session.
+pub(super) fn killed() -> Departure {
+    let text = "terminating connection due to administrator command";
+    Report::fatal(sqlstate::ADMIN_SHUTDOWN, text).into()
 }
 
 /// The server is lost. When its own last words have reached the client, nothing is added to them.

@@ -5,18 +5,20 @@ use super::console::{Role, Visitor};
 use super::departure::{self, Departure};
 use super::diary::Subject;
 use super::greeting::{Greeting, greet};
+use super::replication::{Enrolled, Replicating};
 use super::run::Session;
-use super::{FAREWELL, Service, welcome};
+use super::{FAREWELL, Service, link, welcome};
 use crate::auth::ChannelBinding;
 use crate::auth::{Exchange, Proof, Step};
 use crate::config::Config;
 use crate::net::{Dialogue, Ends, Stream};
 use crate::pool::ServerPool;
 use crate::server::Settings;
-use crate::stats::{ClientRecord, Peer, unix_micros};
+use crate::stats::{ClientRecord, Peer, Replication, unix_micros};
 use crate::wire::backend::{self, AUTHENTICATION_OK, Status};
 use crate::wire::{ProtocolVersion, Report, Startup, sqlstate};
 use bytes::BytesMut;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::timeout;
 
@@ -54,6 +56,8 @@ pub(super) enum Arrival {
     Gone,
     /// A client for a pool.
     Session(Box<Session>),
+    /// A client with a server of its own.
+    Replication(Box<Replicating>),
     /// A visitor of the console.
     Console(Box<Visitor>),
 }
@@ -61,6 +65,7 @@ pub(super) enum Arrival {
 /// Who came in.
 pub(super) enum Entrance {
     Client(Admitted),
+    Replication(Box<Enrolled>),
     Console { user: String, role: Role },
 }
 
@@ -77,6 +82,7 @@ struct Applicant {
     user: String,
     database: String,
     version: ProtocolVersion,
+    replication: Option<Replication>,
 }
 
 impl Front {
@@ -115,7 +121,7 @@ impl Front {
         let config = service.config.load_full();
         let applicant = self.identify(&mut startup)?;
         if config.log.connections {
-            self.subject().login_attempt(false);
+            self.subject().login_attempt(applicant.replication.is_some());
         }
         if is_console(&applicant.database) {
             // The console takes no client's place, so that it can be reached when all are taken.
@@ -130,7 +136,15 @@ impl Front {
             .admit(config.limits.max_client_conn)
             .ok_or_else(|| departure::too_many_clients(&config))?;
         self.authenticate(service, &applicant).await?;
-        self.enter_pool(service, config, startup, applicant, admission).await
+        match applicant.replication {
+            None => self.enter_pool(service, config, startup, applicant, admission).await,
+            // Boxed, as few clients are for this.
+            Some(replication) => {
+                let entering =
+                    self.enter_replication(service, config, startup, applicant, replication, admission);
+                Box::pin(entering).await
+            }
+        }
     }
 
     /// Who wants in, and where. Versions and options of the protocol that are not known are declined once, before
@@ -144,14 +158,15 @@ impl Front {
             let text = "no PostgreSQL user name specified in startup packet";
             return Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, text).into());
         };
-        if startup.parameter("replication").is_some_and(asks_for_replication) {
-            let text = "replication connections are not supported";
-            return Err(Report::fatal(sqlstate::FEATURE_NOT_SUPPORTED, text).into());
-        }
+        let replication = match startup.parameter("replication").map(Replication::parse) {
+            None => None,
+            Some(Ok(replication)) => replication,
+            Some(Err(value)) => return Err(departure::not_replication(value)),
+        };
         let database = startup.take("database").filter(|database| !database.is_empty());
         let database = database.unwrap_or_else(|| user.clone());
         self.wants = Some((database.clone(), user.clone()));
-        Ok(Applicant { user, database, version })
+        Ok(Applicant { user, database, version, replication })
     }
 
     /// Asks for proof. Nothing of pools or databases shows before it is given.
@@ -231,7 +246,7 @@ impl Front {
         applicant: Applicant,
         admission: Admission,
     ) -> Result<Entrance, Departure> {
-        let Applicant { user, database, version } = applicant;
+        let Applicant { user, database, version, .. } = applicant;
         let asked = welcome::asked_for(startup, &config)?;
         let Some(pool) = service.pools.pool(&config, &database, &user) else {
             return Err(departure::no_database(&database));
@@ -264,12 +279,57 @@ impl Front {
         Ok(Entrance::Client(Admitted { registration, pool, settings, config }))
     }
 
+    /// A replication client gets a server of its own at once, and hears at the login what that one has to say.
+    async fn enter_replication(
+        &mut self,
+        service: &Arc<Service>,
+        config: Arc<Config>,
+        startup: Startup,
+        applicant: Applicant,
+        replication: Replication,
+        admission: Admission,
+    ) -> Result<Entrance, Departure> {
+        let Applicant { user, database, version, .. } = applicant;
+        let parameters: BTreeMap<_, _> = welcome::asked_for(startup, &config)?.into_iter().collect();
+        let Some(pool) = service.pools.pool(&config, &database, &user) else {
+            return Err(departure::no_database(&database));
+        };
+        if service.pools.gate(&database).is_disabled {
+            return Err(departure::disabled(&database));
+        }
+        let in_pool = pool.clients.enter();
+        let server = pool
+            .dedicate(replication, &parameters)
+            .await
+            .map_err(|refusal| departure::refused(&refusal, &link::describe(&pool)))?;
+        let application = parameters.get("application_name").cloned().unwrap_or_default();
+        let identity = service.shared.identity(user, database, application);
+        let record =
+            ClientRecord::new(self.opening.number, identity, self.peer).for_replication(Some(replication));
+        let credentials = Credentials { record, version, peer: config.peering.id, admission, in_pool };
+        let registration = service
+            .clients
+            .register(credentials)
+            .map_err(|error| Report::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
+        self.out.extend_from_slice(&AUTHENTICATION_OK);
+        self.put(|out| server.state.baseline.put(out, &Settings::default()))?;
+        self.put(|out| backend::put_backend_key(out, registration.key()))?;
+        backend::put_ready(&mut self.out, Status::Idle);
+        self.flush().await?;
+        pool.traffic.count(|t| &t.logins);
+        let enrolled = Enrolled { registration, pool, server, config };
+        Ok(Entrance::Replication(Box::new(enrolled)))
+    }
+
     /// Turns a finished login into what goes on with the connection.
     pub(super) fn enter(self, service: &Service, entrance: Entrance) -> Arrival {
         let Self { dialogue, peer, opening, .. } = self;
         match entrance {
             Entrance::Client(admitted) => {
                 Arrival::Session(Box::new(Session::new(dialogue, admitted, service)))
+            }
+            Entrance::Replication(enrolled) => {
+                Arrival::Replication(Box::new(Replicating::new(dialogue, *enrolled)))
             }
             Entrance::Console { user, role } => {
                 Arrival::Console(Box::new(Visitor { dialogue, peer, number: opening.number, user, role }))
@@ -318,11 +378,6 @@ impl Front {
 /// The console goes by the names that PgBouncer and pgweir have; no configuration can give them to a database.
 fn is_console(database: &str) -> bool {
     matches!(database, "pgbouncer" | "pgweir")
-}
-
-/// The values that PostgreSQL reads as no.
-fn asks_for_replication(value: &str) -> bool {
-    !matches!(value.to_ascii_lowercase().as_str(), "" | "0" | "false" | "off" | "no" | "f" | "n")
 }
 
 /// One step of the proof; an expensive one is made where it holds up nobody's traffic.

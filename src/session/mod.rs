@@ -17,6 +17,7 @@ mod named;
 mod overview;
 mod peers;
 mod relay;
+mod replication;
 mod run;
 mod shared;
 mod spelled;
@@ -144,6 +145,7 @@ pub fn serve(
         match login.await {
             login::Arrival::Gone => {}
             login::Arrival::Session(session) => run::run(service, session).await,
+            login::Arrival::Replication(session) => Box::pin(replication::run(service, session)).await,
             login::Arrival::Console(visitor) => Box::pin(console::converse(service, *visitor)).await,
         }
     }

@@ -12,6 +12,7 @@ mod installation;
 pub mod look;
 pub mod pooler;
 pub mod postgres;
+pub mod program;
 pub mod raw;
 pub mod rival;
 mod watchdog;
