@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use common::program::{Place, is_alive, outcome, program};
-use common::{Raw, is_root, kill, run, unprivileged, until};
+use common::{Raw, is_root, kill, run, until};
 
 const DAEMON: &str = "pidfile = {dir}/pid\nlogfile = {dir}/log\n";
 
@@ -90,7 +90,7 @@ async fn a_daemon_that_fails_says_so_to_its_parent() {
 #[tokio::test]
 async fn a_pid_file_is_trusted_as_long_as_its_process_lives() {
     let mut place = Place::new(DAEMON);
-    let start = |content: &str| {
+    let start = |place: &Place, content: &str| {
         std::fs::write(place.file("pid"), content).unwrap();
         common::give_to_unprivileged(place.folder());
         place.command(&[])
@@ -98,7 +98,7 @@ async fn a_pid_file_is_trusted_as_long_as_its_process_lives() {
     for (content, why) in
         [(std::process::id().to_string(), "lives"), ("postgres\n".to_owned(), "no process id")]
     {
-        let (code, said) = outcome(start(&content)).await;
+        let (code, said) = outcome(start(&place, &content)).await;
         assert_eq!(code, Some(1));
         assert!(said.contains("exists, another instance running?") && said.contains(why), "{said}");
         assert_eq!(place.read("pid"), content, "it is not ours to touch");
@@ -109,7 +109,7 @@ async fn a_pid_file_is_trusted_as_long_as_its_process_lives() {
         child.id()
     };
     for content in [format!("{gone}\n"), String::new()] {
-        let command = start(&content);
+        let command = start(&place, &content);
         let mut running = place.start_command(command);
         assert_eq!(place.read("pid").trim(), running.pid().to_string());
         assert_eq!(
@@ -304,19 +304,15 @@ async fn sockets_of_the_service_manager_are_served() {
         port, path, *command = sys.argv[1:]\n\
         tcp = socket.create_server(('127.0.0.1', int(port)))\n\
         unix = socket.socket(socket.AF_UNIX); unix.bind(path); unix.listen()\n\
-        first, second = os.dup(tcp.fileno()), os.dup(unix.fileno())\n\
-        spare = [os.dup(first) for _ in range(8)]\n\
-        os.dup2(spare[-1], 3); os.dup2(second, 4) if second != 3 else None\n\
-        os.set_inheritable(3, True); os.set_inheritable(4, True)\n\
+        os.dup2(tcp.fileno(), 40); os.dup2(unix.fileno(), 41)\n\
+        os.dup2(40, 3); os.dup2(41, 4)\n\
         os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2')\n\
-        os.execv(command[0], command)\n";
-    let script = script.replace(
-        "os.dup2(spare[-1], 3); os.dup2(second, 4) if second != 3 else None",
-        "high = os.dup2(second, 40); os.dup2(spare[-1], 41); os.dup2(41, 3); os.dup2(40, 4)",
-    );
-    let mut command = unprivileged("python3");
-    command.args(["-c", &script, &port.to_string()]).arg(place.file("passed")).arg(program());
-    command.arg(place.file("pgbouncer.ini")).stdin(Stdio::null());
+        os.execvp(command[0], command)\n";
+    let mut command = Command::new("python3");
+    command.args(["-c", script, &port.to_string()]).arg(place.file("passed"));
+    // It keeps the process and its descriptors.
+    let pooler = place.command(&[]);
+    command.arg(pooler.get_program()).args(pooler.get_args()).stdin(Stdio::null());
     let mut running = place.start_command(command);
     for name in ["listen_addr", "unix_socket_dir"] {
         running.logged(&format!("sockets passed from service manager, {name} ignored")).await;
