@@ -181,9 +181,7 @@ async fn serve(
         daemon::tell_ready()?;
     }
     app.manager.ready();
-    if let Some(predecessor) = left.predecessor.take() {
-        relieve(predecessor, &service).await;
-    }
+    relieve(left, &app).await;
     shutdown::until_the_end(&app, door).await;
     Ok(())
 }
@@ -198,17 +196,16 @@ fn inherit(file: &Path, user: Option<&str>) -> Result<Inheritance, StartError> {
 }
 
 /// Tells the old process that it may go.
-async fn relieve(predecessor: takeover::Predecessor, service: &Service) {
-    let process = predecessor.process;
-    match predecessor.relieve().await {
-        Ok(old) => {
+async fn relieve(left: Inheritance, app: &App) {
+    match left.relieve().await {
+        Ok(None) => {}
+        Ok(Some((process, olds))) => {
+            let olds = app.olds.get_or_init(|| Arc::new(olds));
+            let _once = app.service.elsewhere.set(Arc::clone(olds) as Arc<dyn crate::session::Elsewhere>);
             tracing::info!("took over from process {process}, which ends with its last client");
-            let _once = service.elsewhere.set(Arc::new(old));
         }
         // Both accept now, or the old one is gone.
-        Err(error) => {
-            tracing::error!("process {process} does not end by itself, it needs a SIGTERM: {error}")
-        }
+        Err(error) => tracing::error!("the old process does not end by itself, it needs a SIGTERM: {error}"),
     }
 }
 

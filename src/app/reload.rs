@@ -4,6 +4,7 @@ use super::StartError;
 use super::listen::Listeners;
 use super::log::Logger;
 use super::systemd::Manager;
+use super::takeover::Olds;
 use crate::admin::{AdminConsole, ConfigRow, Shutdown, Verbs};
 use crate::auth::{Iterations, Method, Terms, UserList};
 use crate::config::{AuthMethod, Config, Loaded, process_environment};
@@ -61,6 +62,8 @@ pub(super) struct App {
     pub(super) asked: watch::Sender<Option<Shutdown>>,
     /// The service manager.
     pub(super) manager: Manager,
+    /// Processes that this one has taken over from, as long as they have clients.
+    pub(super) olds: OnceLock<Arc<Olds>>,
     logger: Logger,
     listeners: OnceLock<Listeners>,
     exporter: OnceLock<Exporter>,
@@ -86,6 +89,7 @@ impl App {
             loaded: Mutex::new(loaded),
             asked: watch::Sender::new(None),
             manager: Manager::from_environment(),
+            olds: OnceLock::new(),
             logger,
             listeners: OnceLock::new(),
             exporter: OnceLock::new(),
@@ -125,6 +129,9 @@ impl App {
         }
         if let Some(exporter) = self.exporter.get() {
             exporter.task.abort();
+        }
+        if let Some(olds) = self.olds.get() {
+            olds.leave();
         }
     }
 

@@ -129,7 +129,9 @@ impl Drop for Place {
             watchdog::forget(process);
         }
         if std::thread::panicking() {
-            eprintln!("---- log ----\n{}", self.read("log"));
+            for name in ["log", "stderr-0", "stderr-1", "stderr-2", "stderr-3"] {
+                eprintln!("---- {name} ----\n{}", self.read(name));
+            }
         }
     }
 }

@@ -94,6 +94,8 @@ fn send_sockets(door: &UnixListener, stream: &UnixStream, app: &App) -> io::Resu
     let mut sockets: Vec<_> = served.iter().map(|(socket, path)| (kind(path), socket.as_fd())).collect();
     sockets.push((Kind::Door, door.as_fd()));
     sockets.extend(app.metrics().map(|socket| (Kind::Metrics, socket)));
+    let ancestors = app.olds.get().map(|olds| olds.sockets()).unwrap_or_default();
+    sockets.extend(ancestors.iter().map(|socket| (Kind::Ancestor, socket.as_fd())));
     send(stream, &sockets)
 }
 

@@ -6,7 +6,7 @@
 //! longer, and ends when its last client has left. If the successor dies before, nothing has happened.
 //!
 //! Behind the word that it serves, the successor keeps the conversation: a cancel request that it does not know may be
-//! for a client of the old process.
+//! for a client of the old process. Conversations with still older ones go over with the sockets.
 //!
 //! Each side checks that the other runs as the same user, or as root.
 
@@ -17,13 +17,15 @@ pub(super) use door::Door;
 
 use crate::session::Elsewhere;
 use crate::wire::CancelKey;
+use rustix::net::RecvFlags;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
@@ -51,13 +53,15 @@ pub(super) struct Inheritance {
     pub(super) door: Option<UnixListener>,
     pub(super) metrics: Option<TcpListener>,
     pub(super) predecessor: Option<Predecessor>,
+    /// Conversations with processes before that one which still have clients.
+    ancestors: Vec<UnixStream>,
 }
 
 /// The process that is taken over.
 #[derive(Debug)]
 pub(super) struct Predecessor {
     stream: UnixStream,
-    pub(super) process: u32,
+    process: u32,
 }
 
 impl Inheritance {
@@ -86,6 +90,7 @@ impl Inheritance {
             Kind::Unix(path) => self.unix.push((path, socket.into())),
             Kind::Door => self.door = Some(socket.into()),
             Kind::Metrics => self.metrics = Some(socket.into()),
+            Kind::Ancestor => self.ancestors.push(socket.into()),
         }
     }
 
@@ -115,36 +120,90 @@ fn is_trusted(uid: u32, user: Option<&str>) -> bool {
         || becomes.is_some_and(|user| user.uid.as_raw() == uid)
 }
 
-impl Predecessor {
-    /// Says that this process serves, upon which the old one stops to accept.
-    pub(super) async fn relieve(self) -> io::Result<Old> {
-        self.stream.set_nonblocking(true)?;
-        let mut stream = BufReader::new(tokio::net::UnixStream::from_std(self.stream)?);
-        stream.write_all(SERVING).await?;
-        let mut answer = String::new();
-        timeout(PATIENCE, stream.read_line(&mut answer)).await??;
-        if answer != wire::LEAVING {
-            return Err(io::Error::other("it did not say that it leaves"));
+impl Inheritance {
+    /// Says that this process serves, upon which the old one stops to accept. What comes of it are the processes that
+    /// have clients still; nothing where nobody was taken over.
+    pub(super) async fn relieve(self) -> io::Result<Option<(u32, Olds)>> {
+        let Some(Predecessor { stream, process }) = self.predecessor else { return Ok(None) };
+        let old = Old::new(stream)?;
+        {
+            let mut stream = old.stream.lock().await;
+            stream.write_all(SERVING).await?;
+            let mut answer = String::new();
+            timeout(PATIENCE, stream.read_line(&mut answer)).await??;
+            if answer != wire::LEAVING {
+                return Err(io::Error::other("it did not say that it leaves"));
+            }
         }
-        Ok(Old(tokio::sync::Mutex::new(stream)))
+        let mut olds = vec![Arc::new(old)];
+        for ancestor in self.ancestors {
+            olds.push(Arc::new(Old::new(ancestor)?));
+        }
+        Ok(Some((process, Olds(Mutex::new(olds)))))
     }
 }
 
-/// The old process, as long as it has clients.
+/// An old process, as long as it has clients.
 #[derive(Debug)]
-pub(super) struct Old(tokio::sync::Mutex<BufReader<tokio::net::UnixStream>>);
+struct Old {
+    stream: tokio::sync::Mutex<BufReader<tokio::net::UnixStream>>,
+    /// The same socket, to be looked at and handed on.
+    socket: OwnedFd,
+}
 
-impl Elsewhere for Old {
+/// All old processes that have clients.
+#[derive(Debug)]
+pub(super) struct Olds(Mutex<Vec<Arc<Old>>>);
+
+impl Old {
+    fn new(stream: UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        let socket = stream.as_fd().try_clone_to_owned()?;
+        let stream = BufReader::new(tokio::net::UnixStream::from_std(stream)?);
+        Ok(Self { stream: tokio::sync::Mutex::new(stream), socket })
+    }
+
+    fn is_gone(&self) -> bool {
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        rustix::net::recv(&self.socket, &mut [0; 1], flags).is_ok_and(|(_, size)| size == 0)
+    }
+
+    async fn cancel(&self, key: &CancelKey) -> io::Result<()> {
+        let ask = async {
+            let mut stream = self.stream.lock().await;
+            stream.write_all(wire::cancel_line(key).as_bytes()).await?;
+            // The connection that asked may be closed only when the cancel has arrived.
+            stream.read_line(&mut String::new()).await
+        };
+        timeout(PATIENCE, ask).await?.map(drop)
+    }
+}
+
+impl Olds {
+    /// Sockets by which a successor can ask them.
+    pub(super) fn sockets(&self) -> Vec<OwnedFd> {
+        self.living().iter().filter_map(|old| old.socket.try_clone().ok()).collect()
+    }
+
+    /// Leaves them to a successor.
+    pub(super) fn leave(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn living(&self) -> Vec<Arc<Old>> {
+        let mut olds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        olds.retain(|old| !old.is_gone());
+        olds.clone()
+    }
+}
+
+impl Elsewhere for Olds {
     fn cancel<'a>(&'a self, key: &'a CancelKey) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>> {
         Box::pin(async move {
-            let ask = async {
-                let mut stream = self.0.lock().await;
-                stream.write_all(wire::cancel_line(key).as_bytes()).await?;
-                // The connection that asked may be closed only when the cancel has arrived.
-                stream.read_line(&mut String::new()).await
-            };
-            if let Ok(Err(error)) = timeout(PATIENCE, ask).await {
-                tracing::debug!("the old process does not take a cancel request: {error}");
+            for old in self.living() {
+                if let Err(error) = old.cancel(key).await {
+                    tracing::debug!("an old process does not take a cancel request: {error}");
+                }
             }
         })
     }

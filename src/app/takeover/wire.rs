@@ -36,6 +36,8 @@ pub(super) enum Kind {
     Door,
     /// The exporter.
     Metrics,
+    /// The conversation with an older process.
+    Ancestor,
 }
 
 impl Kind {
@@ -46,6 +48,7 @@ impl Kind {
             Self::Unix(path) => format!("unix {}", hex(path.as_os_str().as_bytes())),
             Self::Door => "door".to_owned(),
             Self::Metrics => "metrics".to_owned(),
+            Self::Ancestor => "ancestor".to_owned(),
         }
     }
 
@@ -54,6 +57,7 @@ impl Kind {
             None if line == "tcp" => Self::Tcp,
             None if line == "door" => Self::Door,
             None if line == "metrics" => Self::Metrics,
+            None if line == "ancestor" => Self::Ancestor,
             Some(("unix", path)) => Self::Unix(std::ffi::OsString::from_vec(unhex(path)?).into()),
             _ => return None,
         })
