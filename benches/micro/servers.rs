@@ -126,5 +126,6 @@ fn settings(size: u32) -> PoolSettings {
         max_prepared_statements: 200,
         statement_limits: StatementLimits::default(),
         tcp: pgweir::config::TcpOptions::default(),
+        lookup: None,
     }
 }

@@ -6,6 +6,7 @@ mod listen;
 mod log;
 mod pidfile;
 mod reload;
+mod rules;
 mod shutdown;
 mod systemd;
 mod takeover;
@@ -16,6 +17,7 @@ pub use daemon::{Role, start_and_wait};
 pub use identity::IdentityError;
 pub use log::Verbosity;
 pub use pidfile::PidFileError;
+pub use rules::{RulesError, rules_report};
 pub use takeover::TakeoverError;
 pub use workers::runtime;
 
@@ -24,14 +26,14 @@ use crate::auth::KeyCache;
 use crate::config::{Config, ConfigErrors, Loaded, process_environment};
 use crate::metrics;
 use crate::net::ListenError;
-use crate::pool::{Pools, Postgres, Whereabouts};
+use crate::pool::{AuthFileError, Pools, Postgres, Users, Whereabouts};
 use crate::session::Service;
 use crate::stats::{Gauge, Traffic};
 use arc_swap::ArcSwap;
 use listen::Bound;
 use log::Logger;
 use pidfile::PidFile;
-use reload::{App, Exporter, Secrets};
+use reload::{Access, App, Exporter};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -65,13 +67,11 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigErrors),
     /// The auth file is wrong.
-    #[error("auth_file {}: {reason}", path.display())]
-    AuthFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error(transparent)]
+    AuthFile(#[from] AuthFileError),
+    /// The rules of `auth_type = hba` are wrong.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
     /// The file of name servers is of no use.
     #[error("resolv_conf {}: {error}", path.display())]
     ResolvConf {
@@ -163,14 +163,15 @@ async fn serve(
     identity::refuse_root()?;
     logger.open(&config.log).map_err(StartError::Log)?;
     loaded.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
-    let secrets = Secrets::load(&config)?;
+    let access = Access::load(&config)?;
+    access.rules.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
     if !is_passed {
         bound.bind_unix(&config, &mut left)?;
     }
     let _pidfile = config.process.pidfile.as_deref().map(PidFile::write).transpose()?;
     let workers = Workers::start(config.workers)?;
     let whereabouts = Whereabouts::new(&config.dns).map_err(|error| resolv_conf(&config, error))?;
-    let (app, service) = assemble(loaded, secrets, whereabouts, &workers, logger.clone());
+    let (app, service) = assemble(loaded, access, whereabouts, &workers, logger.clone());
     let listeners = bound.serve(&service, &workers);
     app.serve_with(listeners, exporter.map(|listener| export(listener, &service)).transpose()?);
     tokio::spawn(keep_averages(Arc::clone(&app)));
@@ -228,18 +229,19 @@ fn resolv_conf(config: &Config, error: io::Error) -> StartError {
 
 fn assemble(
     loaded: Loaded,
-    secrets: Secrets,
+    access: Access,
     whereabouts: Whereabouts,
     workers: &Workers,
     logger: Logger,
 ) -> (Arc<App>, Arc<Service>) {
-    let users = Arc::new(ArcSwap::from_pointee(secrets.users));
+    let users = Arc::new(Users::new(access.users));
     let keys = Arc::new(KeyCache::new(KEYS));
     let proofs = Arc::default();
     let connector = Postgres {
         users: Arc::clone(&users),
         keys: Arc::clone(&keys),
         proofs: Arc::clone(&proofs),
+        lookups: Arc::default(),
         epochs: Arc::default(),
         whereabouts: Arc::new(whereabouts),
     };
@@ -249,7 +251,7 @@ fn assemble(
         let service = Arc::new(Service {
             config: ArcSwap::new(Arc::clone(&loaded.config)),
             users,
-            terms: ArcSwap::from_pointee(secrets.terms),
+            rules: ArcSwap::from_pointee(access.rules.hba),
             keys,
             derivations: Arc::new(Semaphore::new(workers::derivations())),
             proofs,

@@ -3,11 +3,12 @@
 use super::StartError;
 use super::listen::Listeners;
 use super::log::Logger;
+use super::rules::Rules;
 use super::systemd::Manager;
 use super::takeover::Olds;
 use crate::admin::{AdminConsole, ConfigRow, Shutdown, Verbs};
-use crate::auth::{Iterations, Method, Terms, UserList};
-use crate::config::{AuthMethod, Config, Loaded, process_environment};
+use crate::config::{Config, Loaded, process_environment};
+use crate::pool::Listed;
 use crate::session::{Order, Service};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
@@ -15,40 +16,18 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// Users and how they are asked.
+/// Who may log in, and how they are asked.
 #[derive(Debug)]
-pub(super) struct Secrets {
-    pub(super) users: UserList,
-    pub(super) terms: Terms,
+pub(super) struct Access {
+    pub(super) users: Listed,
+    pub(super) rules: Rules,
 }
 
-impl Secrets {
-    /// Reads the auth file. What users who do not exist look like depends on nothing but that file, so it survives a
-    /// restart and is the same on all instances with it.
+impl Access {
+    /// Reads the files that the configuration names.
     pub(super) fn load(config: &Config) -> Result<Self, StartError> {
-        let text = match &config.auth.file {
-            None => Vec::new(),
-            Some(path) => std::fs::read(path).map_err(|error| auth_file(config, &error))?,
-        };
-        let users = UserList::parse(&text).map_err(|error| auth_file(config, &error))?;
-        let iterations = Iterations::new(config.auth.scram_iterations).unwrap_or(Iterations::DEFAULT);
-        let terms =
-            Terms { method: method(config.auth.method), iterations, mock: users.mock(&text, iterations) };
-        Ok(Self { users, terms })
-    }
-}
-
-fn auth_file(config: &Config, reason: &dyn std::fmt::Display) -> StartError {
-    StartError::AuthFile { path: config.auth.file.clone().unwrap_or_default(), reason: reason.to_string() }
-}
-
-fn method(method: AuthMethod) -> Method {
-    match method {
-        AuthMethod::Any => Method::Any,
-        AuthMethod::Trust => Method::Trust,
-        AuthMethod::Plain => Method::Plain,
-        AuthMethod::Md5 => Method::Md5,
-        AuthMethod::ScramSha256 => Method::ScramSha256,
+        let users = Listed::load(&config.auth)?;
+        Ok(Self { users, rules: Rules::load(&config.auth)? })
     }
 }
 
@@ -142,7 +121,7 @@ impl App {
         }
     }
 
-    /// Reads the configuration and the auth file again. Either all of it is taken over or nothing.
+    /// Reads the configuration, the auth file and the rules again. Either all of it is taken over or nothing.
     pub(super) fn reload(&self) -> Result<Vec<String>, Vec<String>> {
         self.manager.reloading();
         let result = self.read_again();
@@ -155,13 +134,13 @@ impl App {
         let result = Config::load(&running.file, &process_environment)
             .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())
             .and_then(|loaded| {
-                Secrets::load(&loaded.config)
-                    .map(|secrets| (loaded, secrets))
+                Access::load(&loaded.config)
+                    .map(|access| (loaded, access))
                     .map_err(|error| vec![error.to_string()])
             });
         match result {
-            Ok((loaded, secrets)) => {
-                let notices = self.take_over(&running, loaded, secrets);
+            Ok((loaded, access)) => {
+                let notices = self.take_over(&running, loaded, access);
                 tracing::info!("configuration reloaded");
                 notices.iter().for_each(|notice| tracing::warn!("{notice}"));
                 Ok(notices)
@@ -174,7 +153,7 @@ impl App {
         }
     }
 
-    fn take_over(&self, running: &Config, loaded: Loaded, secrets: Secrets) -> Vec<String> {
+    fn take_over(&self, running: &Config, loaded: Loaded, access: Access) -> Vec<String> {
         let mut notices: Vec<String> = loaded.notices.iter().map(ToString::to_string).collect();
         let fixed = running.diff(&loaded.config).needs_restart;
         notices
@@ -187,11 +166,13 @@ impl App {
             listeners.set_options(&config.tcp);
         }
         let service = &self.service;
-        service.users.store(Arc::new(secrets.users));
-        service.terms.store(Arc::new(secrets.terms));
+        notices.extend(access.rules.remarks);
+        service.rules.store(Arc::new(access.rules.hba));
+        service.users.replace(access.users);
         service.config.store(Arc::clone(&config));
         service.adopted.clear();
-        service.proofs.clear();
+        service.proofs.keep_those_of(&service.users);
+        service.pools.lookups().forget();
         service.peers.reconfigure(&config.peering);
         for gone in service.pools.reconfigure(&config) {
             self.console.retire(&gone.id.database, gone.traffic.snapshot());

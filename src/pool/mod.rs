@@ -10,6 +10,7 @@ mod gates;
 mod health;
 mod keeper;
 mod line;
+mod lookup;
 mod member;
 mod postgres;
 mod quota;
@@ -17,14 +18,17 @@ mod rack;
 mod registry;
 #[cfg(test)]
 mod tests;
+mod users;
 mod whereabouts;
 
 pub use checkout::Checkout;
 pub use dedicated::Dedicated;
 pub use gates::{Gate, OrderError};
+pub use lookup::{Found, LookupError, Lookups};
 pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool, socket_options};
 pub use quota::{Full, Quota, Quotas};
 pub use registry::{PoolSnapshot, Pools};
+pub use users::{AuthFileError, Listed, Users};
 pub use whereabouts::{Site, Whereabouts};
 
 use crate::config::PoolSettings;
@@ -393,7 +397,16 @@ impl<C: Connector> Pool<C> {
         self.round_robin.store(new.server_round_robin, Ordering::Relaxed);
         self.quotas.pool.set_limit(new.size);
         let login = |s: &PoolSettings| {
-            (s.hosts.clone(), s.port, s.dbname.clone(), s.user.clone(), s.password.clone(), s.startup.clone())
+            let asked = s.lookup.as_ref().map(|lookup| (lookup.database.clone(), Arc::clone(&lookup.query)));
+            (
+                s.hosts.clone(),
+                s.port,
+                s.dbname.clone(),
+                s.user.clone(),
+                s.password.clone(),
+                s.startup.clone(),
+                asked,
+            )
         };
         if login(&old) != login(&new) {
             self.health().clear();

@@ -1,5 +1,6 @@
 //! One backend connection, live and understood: what it still owes, its transaction, its statements, its settings.
 
+mod ask;
 mod cancel;
 mod clean;
 mod context;
@@ -17,6 +18,7 @@ mod statements;
 mod understanding;
 mod usage;
 
+pub use ask::Rows;
 pub use cancel::{CancelHandle, Cancelling};
 pub use clean::{Clean, QueryError, Unclean};
 pub use context::{PlanContext, Steering, depends_on_the_hour, speaks_of_statements, steering};

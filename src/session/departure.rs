@@ -79,6 +79,13 @@ pub(super) fn no_database(name: &str) -> Departure {
         .into()
 }
 
+/// Nobody knows who the client is, and the database does not say whom to log in as.
+pub(super) fn nobody_to_log_in_as() -> Departure {
+    Report::fatal(sqlstate::PROTOCOL_VIOLATION, "bouncer config error")
+        .detail("auth_type = any does not know who a client is, and the database forces no user.")
+        .into()
+}
+
 /// New clients of the database are refused.
 pub(super) fn disabled(name: &str) -> Departure {
     Report::fatal(sqlstate::PROTOCOL_VIOLATION, format!("database \"{name}\" is disabled"))

@@ -1,16 +1,17 @@
 //! The login: who is it, may it come in, and what it is told when it does.
 
+use super::access::{self, Demand, Visitor};
 use super::client::{Admission, Credentials, Registration};
-use super::console::{Role, Visitor};
+use super::console::{self, Role};
 use super::departure::{self, Departure};
 use super::diary::Subject;
 use super::greeting::{Greeting, greet};
 use super::replication::{Enrolled, Replicating};
 use super::run::Session;
-use super::{FAREWELL, Service, link, welcome};
+use super::{CONSOLE, FAREWELL, Service, link, told, welcome};
 use crate::auth::ChannelBinding;
 use crate::auth::{Exchange, Proof, Step};
-use crate::config::Config;
+use crate::config::{AuthMethod, Config};
 use crate::net::{Dialogue, Ends, Stream};
 use crate::pool::ServerPool;
 use crate::server::Settings;
@@ -26,7 +27,7 @@ use tokio::time::timeout;
 const PASSWORD_MESSAGE: u32 = 65_535 + 5;
 
 /// Room for what a client is told when it is in; PostgreSQL's own parameters take half of it.
-const WELCOME: usize = 1024;
+const WELCOME: usize = 1152;
 
 /// A connection that is not logged in.
 pub(super) struct Front {
@@ -59,7 +60,7 @@ pub(super) enum Arrival {
     /// A client with a server of its own.
     Replication(Box<Replicating>),
     /// A visitor of the console.
-    Console(Box<Visitor>),
+    Console(Box<console::Visitor>),
 }
 
 /// Who came in.
@@ -125,8 +126,8 @@ impl Front {
         }
         if is_console(&applicant.database) {
             // The console takes no client's place, so that it can be reached when all are taken.
-            self.authenticate(service, &applicant).await?;
-            return self.enter_console(&config, applicant.user).await;
+            let role = self.console_role(service, &config, &applicant).await?;
+            return self.enter_console(&config, role, applicant.user).await;
         }
         if self.opening.is_late {
             return Err(departure::closing());
@@ -175,11 +176,24 @@ impl Front {
         service: &Arc<Service>,
         applicant: &Applicant,
     ) -> Result<Proof, Departure> {
-        let terms = service.terms.load_full();
-        let users = service.users.load_full();
-        let secret = users.get(&applicant.user);
-        let mut step =
-            Exchange::begin(&terms, &applicant.user, secret, ChannelBinding::Unavailable, &service.keys);
+        let visitor = Visitor::new(&self.dialogue.stream, &applicant.database, &applicant.user)
+            .for_replication(applicant.replication);
+        let Demand { terms, secret } = access::demand(service, &visitor).await.inspect_err(|refusal| {
+            tracing::warn!(
+                user = applicant.user,
+                database = applicant.database,
+                address = self.peer.address(),
+                "login denied: {}",
+                refusal.reason()
+            );
+        })?;
+        let mut step = Exchange::begin(
+            &terms,
+            &applicant.user,
+            secret.as_ref(),
+            ChannelBinding::Unavailable,
+            &service.keys,
+        );
         loop {
             match step {
                 Step::Continue(exchange, challenge) => {
@@ -225,14 +239,35 @@ impl Front {
         }
     }
 
-    async fn enter_console(&mut self, config: &Config, user: String) -> Result<Entrance, Departure> {
-        let Some(role) = Role::of(config, &user) else {
-            return Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, "not allowed")
+    /// Whoever runs the process may use its console: nothing could be kept from them.
+    async fn console_role(
+        &mut self,
+        service: &Arc<Service>,
+        config: &Config,
+        applicant: &Applicant,
+    ) -> Result<Role, Departure> {
+        if applicant.user == CONSOLE && access::is_owner(&self.dialogue.stream) {
+            tracing::info!(address = self.peer.address(), "console access by the owner of the process");
+            return Ok(Role::Admin);
+        }
+        self.authenticate(service, applicant).await?;
+        Role::of(config, &applicant.user).ok_or_else(|| {
+            Report::fatal(sqlstate::INVALID_AUTHORIZATION, "not allowed")
                 .hint("admin_users and stats_users name who may use the console.")
-                .into());
-        };
+                .into()
+        })
+    }
+
+    async fn enter_console(
+        &mut self,
+        config: &Config,
+        role: Role,
+        user: String,
+    ) -> Result<Entrance, Departure> {
         self.out.extend_from_slice(&AUTHENTICATION_OK);
-        super::console::put_parameters(&mut self.out);
+        self.put(|out| told::put_pooler(&config.welcome, None, out))?;
+        console::put_parameters(&mut self.out);
+        self.put(|out| told::put_message(&config.welcome, out))?;
         backend::put_ready(&mut self.out, Status::Idle);
         self.flush().await?;
         Ok(Entrance::Console { user, role })
@@ -247,13 +282,9 @@ impl Front {
         admission: Admission,
     ) -> Result<Entrance, Departure> {
         let Applicant { user, database, version, .. } = applicant;
-        let asked = welcome::asked_for(startup, &config)?;
-        let Some(pool) = service.pools.pool(&config, &database, &user) else {
-            return Err(departure::no_database(&database));
-        };
-        if service.pools.gate(&database).is_disabled {
-            return Err(departure::disabled(&database));
-        }
+        let mut asked = welcome::asked_for(startup, &config)?;
+        told::add_host(&config.welcome, &self.dialogue.stream, config.listen.port, &mut asked);
+        let pool = pool_for(service, &config, &database, &user)?;
         let in_pool = pool.clients.enter();
         let baseline = welcome::greeting(&pool).await?;
         let settings = welcome::adopt(&service.adopted, &pool, &baseline, asked).await?;
@@ -271,8 +302,10 @@ impl Front {
             .map_err(|error| Report::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
         self.out.reserve(WELCOME);
         self.out.extend_from_slice(&AUTHENTICATION_OK);
+        self.put(|out| told::put_pooler(&config.welcome, Some(&pool), out))?;
         self.put(|out| baseline.put(out, &settings))?;
         self.put(|out| backend::put_backend_key(out, registration.key()))?;
+        self.put(|out| told::put_message(&config.welcome, out))?;
         backend::put_ready(&mut self.out, Status::Idle);
         self.flush().await?;
         pool.traffic.count(|t| &t.logins);
@@ -291,12 +324,7 @@ impl Front {
     ) -> Result<Entrance, Departure> {
         let Applicant { user, database, version, .. } = applicant;
         let parameters: BTreeMap<_, _> = welcome::asked_for(startup, &config)?.into_iter().collect();
-        let Some(pool) = service.pools.pool(&config, &database, &user) else {
-            return Err(departure::no_database(&database));
-        };
-        if service.pools.gate(&database).is_disabled {
-            return Err(departure::disabled(&database));
-        }
+        let pool = pool_for(service, &config, &database, &user)?;
         let in_pool = pool.clients.enter();
         let server = pool
             .dedicate(replication, &parameters)
@@ -331,9 +359,13 @@ impl Front {
             Entrance::Replication(enrolled) => {
                 Arrival::Replication(Box::new(Replicating::new(dialogue, *enrolled)))
             }
-            Entrance::Console { user, role } => {
-                Arrival::Console(Box::new(Visitor { dialogue, peer, number: opening.number, user, role }))
-            }
+            Entrance::Console { user, role } => Arrival::Console(Box::new(console::Visitor {
+                dialogue,
+                peer,
+                number: opening.number,
+                user,
+                role,
+            })),
         }
     }
 
@@ -373,6 +405,24 @@ impl Front {
         self.out = out;
         Ok(())
     }
+}
+
+/// The pool that serves a user on a database, if they are let in there.
+fn pool_for(
+    service: &Service,
+    config: &Arc<Config>,
+    database: &str,
+    user: &str,
+) -> Result<Arc<ServerPool>, Departure> {
+    let forces_nobody = config.database(database).is_some_and(|entry| entry.user.is_none());
+    if config.auth.method == AuthMethod::Any && forces_nobody {
+        return Err(departure::nobody_to_log_in_as());
+    }
+    let pool = service.pools.pool(config, database, user).ok_or_else(|| departure::no_database(database))?;
+    if service.pools.gate(database).is_disabled {
+        return Err(departure::disabled(database));
+    }
+    Ok(pool)
 }
 
 /// The console goes by the names that PgBouncer and pgweir have; no configuration can give them to a database.

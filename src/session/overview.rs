@@ -123,10 +123,10 @@ impl Service {
         let session = |record: &ClientRecord| (Arc::clone(&record.who), record.state());
         let sessions = clients.iter().map(|client| session(&client.record));
         let sessions = sessions.chain(visitors.iter().map(|visitor| session(visitor))).collect();
-        let listed = self.users.load_full();
+        let listed = self.users.listed();
         let clients_by_user = sums(clients.iter().map(|client| (client.record.who.user.as_str(), 1)));
         Overview {
-            users: users(&config, listed.users(), &pools, &clients_by_user),
+            users: users(&config, listed.list.users(), &pools, &clients_by_user),
             clients: clients_by_user.values().sum(),
             config,
             pools,

@@ -355,6 +355,7 @@ fn settings() -> PoolSettings {
         max_prepared_statements: 200,
         statement_limits: StatementLimits::default(),
         tcp: crate::config::TcpOptions::default(),
+        lookup: None,
     }
 }
 
