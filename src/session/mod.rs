@@ -9,9 +9,11 @@ mod client;
 mod console;
 mod departure;
 mod diary;
+mod extended;
 mod greeting;
 mod idle;
 mod keys;
+mod limits;
 mod link;
 mod login;
 mod named;
@@ -28,8 +30,8 @@ mod unnamed;
 mod upstream;
 mod welcome;
 
-pub use client::{Admission, ClientHandle, Clients, Order};
-pub use console::{Answer, Answering, Console, Role};
+pub use client::{Admission, ClientHandle, Clients, Order, Visit};
+pub use console::{Answer, Answering, Columns, Console, Role};
 pub use departure::Departure;
 pub use overview::{CONSOLE, DatabaseOverview, Overview, UserOverview, VERSION};
 pub use peers::{PeerPoolView, Peers};
@@ -104,8 +106,8 @@ pub trait Elsewhere: Send + Sync + std::fmt::Debug {
 
 impl Service {
     /// Cancels what the owner of a key runs or waits with, wherever it is, and returns when that has arrived.
-    pub async fn cancel(&self, key: &CancelKey) {
-        peers::cancel(self, key).await;
+    pub async fn cancel(&self, key: &CancelKey) -> Departure {
+        peers::cancel(self, key).await
     }
 }
 

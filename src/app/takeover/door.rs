@@ -114,7 +114,7 @@ impl Successor {
                 return Ok(());
             }
             if let Some(key) = parse_cancel(&line) {
-                let _late = timeout(PATIENCE, app.service.cancel(&key)).await;
+                let _late_or_done = timeout(PATIENCE, app.service.cancel(&key)).await;
             }
             self.0.write_all(DONE).await?;
         }
