@@ -395,6 +395,7 @@ fn shared() -> Shared {
         numbers: Arc::new(1.into()),
         runtimes: [Handle::current()].into(),
         crowded: Arc::new(Notify::new()),
+        lanes: Arc::default(),
     }
 }
 
