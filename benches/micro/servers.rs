@@ -91,6 +91,7 @@ fn pool_of(size: u32) -> (Runtime, Arc<Pool<AtOnce>>) {
             numbers: Arc::new(1.into()),
             runtimes: [Handle::current()].into(),
             crowded: Arc::default(),
+            lanes: Arc::default(),
         };
         let id = PoolId { database: "shop".to_owned(), user: "alice".to_owned() };
         let pool = Pool::start(id, settings(size), AtOnce, quotas, shared);

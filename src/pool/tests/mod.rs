@@ -396,6 +396,7 @@ fn shared() -> Shared {
         numbers: Arc::new(1.into()),
         runtimes: [Handle::current()].into(),
         crowded: Arc::new(Notify::new()),
+        lanes: Arc::default(),
     }
 }
 
