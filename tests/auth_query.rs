@@ -88,15 +88,27 @@ async fn who_may_not_log_in_is_refused_like_a_wrong_password() {
 /// Would break with: `auth_user` that becomes the login of somebody, or answers that name another user.
 #[tokio::test]
 async fn nobody_becomes_anybody_else() {
+    // Servers let in whoever is let in here.
     let pooler = pooler()
         .await
-        .setting("auth_type", "trust")
-        .database("other", &entry("auth_query='SELECT ''dyn''::text, ''x''::text WHERE $1 = $1'"))
-        .database("null", &entry("auth_query='SELECT NULL::text, $1::text'"))
+        .setting("auth_type", "plain")
+        .database(
+            "other",
+            &entry("user=postgres auth_query='SELECT ''dyn''::text, ''x''::text WHERE $1 = $1'"),
+        )
+        .database("null", &entry("user=postgres auth_query='SELECT NULL::text, ''x''::text WHERE $1 = $1'"))
+        .database("same", &entry("user=postgres auth_query='SELECT $1::text, ''x''::text'"))
         .start();
-    assert_eq!(refusal(&pooler, "ghost", "", "weir").await, wrong("ghost"));
-    assert_eq!(refusal(&pooler, "ghost", "", "other").await, wrong("ghost"));
-    assert_eq!(refusal(&pooler, "dyn2", "", "null").await, wrong("dyn2"));
+    log_in(&pooler, "ghost", "x", "same").await.unwrap();
+    for (user, database) in [("ghost", "other"), ("ghost", "null"), ("ghost", "weir")] {
+        assert_eq!(refusal(&pooler, user, "x", database).await, wrong(user), "{database}");
+    }
+    pooler.logged("auth_query answers for another user").await;
+    let pooler =
+        self::pooler().await.setting("auth_type", "trust").database("open", &entry("user=postgres")).start();
+    assert_eq!(refusal(&pooler, "ghost", "", "open").await, wrong("ghost"));
+    let mut raw = log_in(&pooler, "dyn", "", "open").await.unwrap();
+    assert_eq!(raw.value("SELECT session_user").await.unwrap(), "postgres");
 }
 
 fn entry(more: &str) -> String {
