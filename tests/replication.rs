@@ -396,3 +396,22 @@ async fn a_subscription_replicates_through_the_pooler() {
     target.batch_execute("ALTER SUBSCRIPTION s SET (slot_name = NONE)").await.unwrap();
     target.batch_execute("DROP SUBSCRIPTION s").await.unwrap();
 }
+
+/// As in PostgreSQL: the word `replication` of a rule means a stream of WAL, and nothing else does.
+#[tokio::test]
+async fn rules_tell_a_stream_of_wal_from_a_database() {
+    let rules = |word: &str| format!("host {word} postgres 127.0.0.1/32 trust\n");
+    for (word, physical, logical) in [("all", false, true), ("replication", true, false)] {
+        let pooler = builder()
+            .setting("auth_type", "hba")
+            .setting("auth_hba_file", "{dir}/hba.conf")
+            .file("hba.conf", &rules(word))
+            .start();
+        for (kind, let_in) in [("true", physical), ("database", logical)] {
+            let tried = try_replicate(&pooler, "postgres", &[("replication", kind)]).await;
+            let refusal = tried.err().map(|error| error.field('M'));
+            let expected = (!let_in).then(|| "no authentication method is found".to_owned());
+            assert_eq!(refusal, expected, "{word}, {kind}");
+        }
+    }
+}

@@ -19,7 +19,7 @@ use super::{database, lookup, peers, settings};
 pub(super) fn build(resolved: &Resolved, file: &Path, findings: &mut Findings) -> Config {
     let general = &resolved.general;
     let mut config = Config {
-        file: file.to_owned(),
+        file: path(general, "conffile").unwrap_or_else(|| file.to_owned()),
         listen: listen(general, findings),
         auth: auth(general),
         limits: limits(general),

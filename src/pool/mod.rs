@@ -4,6 +4,7 @@
 //! [`Seat`](quota) under the limits lives inside each server; the keeper dials, retires and retries. A server leaves as
 //! a [`Checkout`] and comes back only with a proof that it is clean; a checkout that is dropped closes its server.
 
+mod cancels;
 mod checkout;
 mod dedicated;
 mod gates;
@@ -21,6 +22,7 @@ mod tests;
 mod users;
 mod whereabouts;
 
+pub use cancels::{CancelTurn, Cancels};
 pub use checkout::Checkout;
 pub use dedicated::Dedicated;
 pub use gates::{Gate, OrderError};
@@ -139,6 +141,7 @@ pub struct Pool<C: Connector> {
     /// Clients that wait for a server of their own, and how many servers that come back are to be closed for them.
     seekers: AtomicU64,
     claims: AtomicU64,
+    cancels: Arc<Cancels>,
 }
 
 /// What all pools of a process share.
@@ -188,7 +191,9 @@ impl<C: Connector> Pool<C> {
             turn: AtomicU64::new(0),
             seekers: AtomicU64::new(0),
             claims: AtomicU64::new(0),
+            cancels: Arc::default(),
         });
+        pool.cancels.set_limit(pool.quotas.pool.limit());
         pool.shared.runtimes[0].spawn(keeper::keep(Arc::downgrade(&pool)));
         pool
     }
@@ -214,6 +219,12 @@ impl<C: Connector> Pool<C> {
     #[must_use]
     pub fn servers(&self) -> &Roll<ServerRecord> {
         &self.servers
+    }
+
+    /// Cancel requests for its clients.
+    #[must_use]
+    pub fn cancels(&self) -> &Arc<Cancels> {
+        &self.cancels
     }
 
     /// Its limits and their use.
@@ -396,6 +407,7 @@ impl<C: Connector> Pool<C> {
         let new = self.settings.load();
         self.round_robin.store(new.server_round_robin, Ordering::Relaxed);
         self.quotas.pool.set_limit(new.size);
+        self.cancels.set_limit(new.size);
         let login = |s: &PoolSettings| {
             let asked = s.lookup.as_ref().map(|lookup| (lookup.database.clone(), Arc::clone(&lookup.query)));
             (

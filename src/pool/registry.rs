@@ -52,6 +52,10 @@ pub struct PoolSnapshot {
     pub idle: usize,
     /// Servers that are being cleaned.
     pub tested: usize,
+    /// Cancel requests under way, each with a connection of its own.
+    pub cancelling: u32,
+    /// Cancel requests that wait for their turn.
+    pub cancels_waiting: u64,
     /// Servers held back by a cancel.
     pub being_canceled: usize,
     /// Servers that are being dialled.
@@ -272,6 +276,8 @@ impl ServerPool {
             active: count(ServerState::Active),
             idle: count(ServerState::Idle),
             tested: count(ServerState::Tested),
+            cancelling: self.cancels().active(),
+            cancels_waiting: self.cancels().waiting(),
             being_canceled: count(ServerState::BeingCanceled),
             login: self.dialling_count(),
             size: settings.size,

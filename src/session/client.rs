@@ -1,6 +1,7 @@
 //! Clients as the rest of the program sees them: a record, a cancel key, a way to give one an order.
 
 use super::keys;
+use crate::pool::Cancels;
 use crate::server::{CancelHandle, Cancelling};
 use crate::stats::{ClientRecord, Entry, Gauge, GaugeGuard, Identity, Peer, Roll, shrink};
 use crate::wire::{CancelKey, ProtocolVersion};
@@ -9,6 +10,9 @@ use std::collections::hash_map;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
+use tokio::sync::Notify;
+use tokio::time::timeout;
 
 /// What a client's session is told from outside. An order is not a queue: a later one of the same kind adds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +59,8 @@ pub struct ClientHandle {
     /// What is shown of it.
     pub record: ClientRecord,
     key: CancelKey,
+    /// Whose turn it is to cancel in its pool.
+    cancels: Arc<Cancels>,
     target: Mutex<CancelTarget>,
     orders: AtomicU8,
     waker: Mutex<Option<Waker>>,
@@ -64,6 +70,11 @@ impl ClientHandle {
     /// Gives an order; the session sees it at its next turn.
     pub fn order(&self, order: Order) {
         self.orders.fetch_or(order.bit(), Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// Has the session look at its limits anew.
+    pub fn wake(&self) {
         let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(waker) = waker {
             waker.wake();
@@ -120,6 +131,11 @@ impl ClientHandle {
         }
     }
 
+    /// Whether a server works for this client.
+    fn has_server(&self) -> bool {
+        matches!(&*self.target(), CancelTarget::Server(_))
+    }
+
     /// Whether that server still works on a request of this client.
     fn is_served_by(&self, server: &Arc<CancelHandle>) -> bool {
         matches!(&*self.target(), CancelTarget::Server(now) if Arc::ptr_eq(now, server)) && server.is_busy()
@@ -145,8 +161,28 @@ pub struct Clients {
     roll: Roll<ClientHandle>,
     keys: Keys,
     admitted: Gauge,
-    visitors: Roll<ClientRecord>,
+    visitors: Roll<Visit>,
     next: AtomicU64,
+}
+
+/// Somebody on the console.
+#[derive(Debug)]
+pub struct Visit {
+    /// What is shown of it.
+    pub record: ClientRecord,
+    dismissed: Notify,
+}
+
+impl Visit {
+    /// Ends the visit.
+    pub fn dismiss(&self) {
+        self.dismissed.notify_one();
+    }
+
+    /// Returns when the visit is to end.
+    pub(super) async fn dismissed(&self) {
+        self.dismissed.notified().await;
+    }
 }
 
 /// A place under `max_client_conn`, given back on drop.
@@ -171,6 +207,8 @@ pub(super) struct Credentials {
     pub(super) version: ProtocolVersion,
     /// The number of this process among its peers, which shows in the key; 0 without peers.
     pub(super) peer: u16,
+    /// Whose turn it is to cancel in its pool.
+    pub(super) cancels: Arc<Cancels>,
     /// Its place under `max_client_conn`.
     pub(super) admission: Admission,
     /// Its place among the clients of its pool.
@@ -197,12 +235,13 @@ impl Clients {
     ///
     /// When the system gives no random bytes.
     pub(super) fn register(&self, credentials: Credentials) -> Result<Registration, getrandom::Error> {
-        let Credentials { record, version, peer, admission, in_pool } = credentials;
+        let Credentials { record, version, peer, cancels, admission, in_pool } = credentials;
         let id = record.id;
         let (index, key) = self.reserve_key(id, version, peer)?;
         let handle = ClientHandle {
             record,
             key,
+            cancels,
             target: Mutex::default(),
             orders: AtomicU8::new(0),
             waker: Mutex::default(),
@@ -242,17 +281,23 @@ impl Clients {
     }
 
     /// Puts somebody who came to the console on a roll of their own, until the entry is dropped.
-    pub(super) fn visit(&self, user: String, peer: Peer) -> Entry<ClientRecord> {
+    pub(super) fn visit(&self, user: String, application_name: String, peer: Peer) -> Entry<Visit> {
         let id = self.number();
-        let who = Identity { user, database: super::CONSOLE.to_owned(), application_name: String::new() };
+        let who = Identity { user, database: super::CONSOLE.to_owned(), application_name };
         let record = ClientRecord::new(id, Arc::new(who), peer);
-        self.visitors.enlist(id, record)
+        self.visitors.enlist(id, Visit { record, dismissed: Notify::new() })
     }
 
     /// Who is on the console.
     #[must_use]
-    pub fn visitors(&self) -> Vec<Arc<ClientRecord>> {
+    pub fn visitors(&self) -> Vec<Arc<Visit>> {
         self.visitors.list()
+    }
+
+    /// The visitor with this number.
+    #[must_use]
+    pub fn find_visitor(&self, id: u64) -> Option<Arc<Visit>> {
+        self.visitors.find(id)
     }
 
     /// The client with this number.
@@ -277,10 +322,19 @@ impl Clients {
         find(key, false).or_else(|| find(&keys::as_given(key)?, true))
     }
 
-    /// Cancels what the owner of a key runs or waits with, and returns when that has arrived or was dropped: only then
+    /// Cancels what the owner of a key runs or waits with, as soon as it has a turn within `wait`, and returns when that has arrived or was dropped: only then
     /// the connection that asked for it may be closed. A key that is not exactly right does nothing.
-    pub(super) async fn cancel(&self, key: &CancelKey) -> Cancelled {
+    pub(super) async fn cancel(&self, key: &CancelKey, wait: Option<Duration>) -> Cancelled {
         let Some(client) = self.owner(key) else { return Cancelled::UnknownKey };
+        // Only who has a server waits for a turn; a place in line is left at once.
+        let _turn = match (client.has_server(), wait) {
+            (false, _) => None,
+            (true, None) => Some(client.cancels.turn().await),
+            (true, Some(limit)) => match timeout(limit, client.cancels.turn()).await {
+                Ok(turn) => Some(turn),
+                Err(_) => return Cancelled::TimedOut,
+            },
+        };
         let Some((cancelling, server)) = client.begin_cancel() else { return Cancelled::NothingRuns };
         match cancelling.send(|| client.is_served_by(&server)).await {
             Ok(()) => Cancelled::Sent,
@@ -296,6 +350,8 @@ pub(super) enum Cancelled {
     Sent,
     /// The client runs nothing on a server; if it waits in line, it was told to leave.
     NothingRuns,
+    /// It waited for longer than `cancel_wait_timeout`.
+    TimedOut,
     /// No client has this key.
     UnknownKey,
     /// The server could not be told.
@@ -327,7 +383,9 @@ mod tests {
         let record = ClientRecord::new(id, Arc::default(), Peer::default());
         let admission = clients.admit(10).unwrap();
         let in_pool = Gauge::default().enter();
-        clients.register(Credentials { record, version, peer: 0, admission, in_pool }).unwrap()
+        clients
+            .register(Credentials { record, version, peer: 0, cancels: Arc::default(), admission, in_pool })
+            .unwrap()
     }
 
     #[test]
@@ -356,18 +414,18 @@ mod tests {
         let client = register(&clients, ProtocolVersion::V3_0);
         let mut wrong = client.key().clone();
         wrong.secret[0] ^= 1;
-        assert!(matches!(clients.cancel(&wrong).await, Cancelled::UnknownKey));
-        assert!(matches!(clients.cancel(client.key()).await, Cancelled::NothingRuns));
+        assert!(matches!(clients.cancel(&wrong, None).await, Cancelled::UnknownKey));
+        assert!(matches!(clients.cancel(client.key(), None).await, Cancelled::NothingRuns));
         client.wait_in_line();
-        assert!(matches!(clients.cancel(&wrong).await, Cancelled::UnknownKey));
+        assert!(matches!(clients.cancel(&wrong, None).await, Cancelled::UnknownKey));
         assert!(!client.take_order(Order::Cancel));
-        assert!(matches!(clients.cancel(client.key()).await, Cancelled::NothingRuns));
+        assert!(matches!(clients.cancel(client.key(), None).await, Cancelled::NothingRuns));
         assert!(client.take_order(Order::Cancel));
         let server = Arc::new(CancelHandle::new(Address::Unix("/nowhere".into()), None));
         client.link(&server);
-        assert!(matches!(clients.cancel(client.key()).await, Cancelled::NothingRuns));
+        assert!(matches!(clients.cancel(client.key(), None).await, Cancelled::NothingRuns));
         server.set_busy(true);
-        assert!(matches!(clients.cancel(client.key()).await, Cancelled::Sent));
+        assert!(matches!(clients.cancel(client.key(), None).await, Cancelled::Sent));
         assert!(!server.is_fenced());
     }
 }

@@ -47,6 +47,14 @@ pub(super) fn login_timeout() -> Departure {
         .into()
 }
 
+/// A cancel request had no turn in time.
+pub(super) fn cancel_wait_timeout() -> Departure {
+    Report::fatal(sqlstate::PROTOCOL_VIOLATION, "cancel_wait_timeout")
+        .detail("So many cancel requests are under way as the pool may have servers.")
+        .hint("cancel_wait_timeout limits the wait.")
+        .into()
+}
+
 /// The client broke the protocol.
 pub(super) fn violation(message: impl Into<String>) -> Departure {
     Report::fatal(sqlstate::PROTOCOL_VIOLATION, message).into()

@@ -52,7 +52,7 @@ pub(super) enum Arrival {
 pub(super) enum Entrance {
     Client(Admitted),
     Replication(Box<Enrolled>),
-    Console { user: String, role: Role },
+    Console { user: String, application_name: String, role: Role },
 }
 
 /// A client that is logged in, without its connection.
@@ -60,7 +60,6 @@ pub(super) struct Admitted {
     pub(super) registration: Registration,
     pub(super) pool: Arc<ServerPool>,
     pub(super) settings: Settings,
-    pub(super) config: Arc<Config>,
 }
 
 /// What a StartupMessage says of who and where.
@@ -84,8 +83,7 @@ impl Front {
             Greeting::Startup(startup) => self.log_in(service, startup).await,
             Greeting::Cancel(key) => {
                 // Boxed, as few connections are for this.
-                Box::pin(peers::cancel(service, &key)).await;
-                Err(Departure::Nothing)
+                Err(Box::pin(peers::cancel(service, &key)).await)
             }
         }
     }
@@ -96,7 +94,8 @@ impl Front {
         if is_console(&applicant.database) {
             // The console takes no client's place, so that it can be reached when all are taken.
             let role = self.console_role(service, &config, &applicant).await?;
-            return self.enter_console(&config, role, applicant.user).await;
+            let application_name = startup.take("application_name").unwrap_or_default();
+            return self.enter_console(&config, role, applicant.user, application_name).await;
         }
         let admission = service
             .clients
@@ -227,14 +226,15 @@ impl Front {
         config: &Config,
         role: Role,
         user: String,
+        application_name: String,
     ) -> Result<Entrance, Departure> {
         self.out.extend_from_slice(&AUTHENTICATION_OK);
         self.put(|out| told::put_pooler(&config.welcome, None, out))?;
-        console::put_parameters(&mut self.out);
+        self.put(console::put_parameters)?;
         self.put(|out| told::put_message(&config.welcome, out))?;
         backend::put_ready(&mut self.out, Status::Idle);
         self.flush().await?;
-        Ok(Entrance::Console { user, role })
+        Ok(Entrance::Console { user, application_name, role })
     }
 
     async fn enter_pool(
@@ -256,7 +256,14 @@ impl Front {
         let application = settings.get("application_name").unwrap_or_default().to_owned();
         let id = service.clients.number();
         let record = ClientRecord::new(id, service.shared.identity(user, database, application), self.peer);
-        let credentials = Credentials { record, version, peer: config.peering.id, admission, in_pool };
+        let credentials = Credentials {
+            record,
+            version,
+            peer: config.peering.id,
+            cancels: Arc::clone(pool.cancels()),
+            admission,
+            in_pool,
+        };
         let registration = service
             .clients
             .register(credentials)
@@ -270,7 +277,7 @@ impl Front {
         backend::put_ready(&mut self.out, Status::Idle);
         self.flush().await?;
         pool.traffic.count(|t| &t.logins);
-        Ok(Entrance::Client(Admitted { registration, pool, settings, config }))
+        Ok(Entrance::Client(Admitted { registration, pool, settings }))
     }
 
     /// A replication client gets a server of its own at once, and hears at the login what that one has to say.
@@ -297,7 +304,14 @@ impl Front {
         let id = service.clients.number();
         let identity = service.shared.identity(user, database, application);
         let record = ClientRecord::new(id, identity, self.peer).for_replication(Some(replication));
-        let credentials = Credentials { record, version, peer: config.peering.id, admission, in_pool };
+        let credentials = Credentials {
+            record,
+            version,
+            peer: config.peering.id,
+            cancels: Arc::clone(pool.cancels()),
+            admission,
+            in_pool,
+        };
         let registration = service
             .clients
             .register(credentials)
@@ -324,8 +338,9 @@ impl Front {
             Entrance::Replication(enrolled) => {
                 Arrival::Replication(Box::new(Replicating::new(dialogue, *enrolled)))
             }
-            Entrance::Console { user, role } => {
-                Arrival::Console(Box::new(console::Visitor { dialogue, peer, user, role }))
+            Entrance::Console { user, application_name, role } => {
+                let visitor = console::Visitor { dialogue, peer, user, application_name, role };
+                Arrival::Console(Box::new(visitor))
             }
         }
     }

@@ -68,7 +68,7 @@ pub(super) async fn run(service: Arc<Service>, mut session: Box<Replicating>) {
     session.begin(&service.config.load());
     let departure = poll_fn(|cx| session.poll(cx)).await;
     session.client.unlink();
-    session.end(&service.config.load(), departure).await;
+    session.end(&service, departure).await;
 }
 
 impl Replicating {
@@ -183,12 +183,14 @@ impl Replicating {
     }
 
     /// Tells the client why, as far as it listens, and logs it. The server ends with this.
-    async fn end(mut self: Box<Self>, config: &Config, departure: Departure) {
+    async fn end(mut self: Box<Self>, service: &Service, departure: Departure) {
+        let config = service.config.load_full();
         let record = &self.client.record;
         let between = self.server.is_between_messages();
         let mut down = self.server.take_undelivered();
         if let Departure::Dismissed(report) = &departure {
             self.pool.traffic.count(|t| &t.errors);
+            service.errors.count(&report.message);
             if config.log.pooler_errors {
                 tracing::warn!(client = record.id, sqlstate = %report.code, "pooler error: {}", report.message);
             }
