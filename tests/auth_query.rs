@@ -195,6 +195,18 @@ async fn a_wrong_query_is_an_error_of_the_configuration() {
         pooler.logged(told).await;
     }
     log_in(&pooler, "dyn", "dyn", "weir").await.unwrap();
+    let server = format!("host=127.0.0.1 port={} dbname=weir", postgres().port());
+    let pooler = Pgweir::start_text("pgbouncer.ini", |port, _| {
+        format!(
+            "[databases]\nweir = {server}\nlost = {server} auth_dbname=none\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = md5\nauth_user = postgres\n"
+        )
+    });
+    assert_eq!(refusal(&pooler, "dyn", "dyn", "lost").await, "08P01 bouncer config error");
+    pooler.logged("there is no database none (auth_dbname) to ask in").await;
+    assert_eq!(refusal(&pooler, "dyn", "dyn", "nosuch").await, wrong("dyn"));
+    // Without an auth file at all, by an auth_user who is asked for nothing.
+    log_in(&pooler, "dyn", "dyn", "weir").await.unwrap();
 }
 
 /// Would break with: questions that wait for a place among the clients.

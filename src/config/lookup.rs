@@ -76,6 +76,16 @@ impl Config {
         })
     }
 
+    /// The `auth_dbname` in which nobody can be asked about a user of this database, though `auth_user` says that somebody
+    /// is.
+    #[must_use]
+    pub fn nowhere_to_ask(&self, database: &str) -> Option<&str> {
+        let own = self.database(database).map(|entry| &entry.auth);
+        let user = own.and_then(|own| own.user.as_ref()).or(self.auth.query.user.as_ref())?;
+        let place = own.and_then(|own| own.dbname.as_deref()).or(self.auth.query.dbname.as_deref())?;
+        self.lookup_pool(place, user).is_none().then_some(place)
+    }
+
     /// Whether anybody asks as this user.
     #[must_use]
     pub fn asks_as(&self, auth_user: &str) -> bool {
