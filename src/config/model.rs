@@ -208,6 +208,8 @@ pub struct PoolDefaults {
     pub share_unnamed_statements: bool,
     /// What the statements of clients may take of memory.
     pub statement_limits: StatementLimits,
+    /// Parameters that stay with a client beside those that PostgreSQL reports.
+    pub track_extra: Arc<[String]>,
     /// Folder of PostgreSQL's Unix socket for a database without a host.
     pub unix_socket_dir: Option<PathBuf>,
 }
@@ -384,6 +386,8 @@ pub struct PoolSettings {
     pub share_unnamed_statements: bool,
     /// See [`PoolDefaults::statement_limits`].
     pub statement_limits: StatementLimits,
+    /// See [`PoolDefaults::track_extra`].
+    pub track_extra: Arc<[String]>,
     /// Who is asked for the user's secret when the auth file does not know it.
     pub lookup: Option<Arc<Lookup>>,
 }
@@ -437,6 +441,7 @@ impl Config {
             max_prepared_statements: defaults.max_prepared_statements,
             share_unnamed_statements: defaults.share_unnamed_statements,
             statement_limits: defaults.statement_limits,
+            track_extra: Arc::clone(&defaults.track_extra),
             lookup: None,
         })
     }
