@@ -1,5 +1,6 @@
 //! `auth_query`: who is asked for the secret of a user that the auth file does not know.
 
+use super::Reserve;
 use super::error::{Findings, Remark};
 use super::model::{Config, PoolSettings};
 use super::resolve::Values;
@@ -108,6 +109,7 @@ impl Config {
         settings.password = settings.password.filter(|_| is_forced);
         settings.size = Some(CONNECTIONS);
         settings.min_size = 0;
+        settings.reserve = Reserve::default();
         // The name comes from the startup packet, which is UTF-8; the answer is read as such.
         settings.startup.insert("client_encoding".to_owned(), "UTF8".to_owned());
         Some(settings)
