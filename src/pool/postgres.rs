@@ -222,6 +222,7 @@ impl Postgres {
             startup: startup.clone(),
             credential: credential.clone(),
             keys: Arc::clone(&self.keys),
+            followed: Arc::clone(&settings.track_extra),
             deadline: settings.server_connect_timeout,
         };
         let mut result = dial(target).await;

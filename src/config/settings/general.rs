@@ -166,7 +166,7 @@ pub(in crate::config) const GENERAL: &[Setting] = &[
     Setting::honoured("tcp_keepintvl", COUNT, "0", "Seconds between probes; 0 is the system's default."),
     Setting::honoured("tcp_socket_buffer", Bytes, "0", "Size of the kernel's socket buffers; 0 is the system's default."),
     Setting::honoured("tcp_user_timeout", Milliseconds, "0", "Milliseconds that sent data may stay unacknowledged; 0 is the system's default."),
-    Setting::not_yet("track_extra_parameters", List, "", "", "Further parameters that stay with a client.").restart(),
+    Setting::honoured("track_extra_parameters", List, "", "Further parameters that stay with a client, if the server reports them. All that PostgreSQL itself reports do anyway; extensions and other servers may report more.").restart(),
     Setting::honoured("transaction_timeout", Seconds, "0", "Disconnect a client whose transaction takes longer; 0 is never."),
     Setting::honoured("unix_socket_dir", Path, "/tmp", "Folder of the Unix socket, and of the server's when a database has no host; @ before it makes an abstract one, empty is no socket.").restart(),
     Setting::honoured("unix_socket_group", Text, "", "Group of the Unix socket.").restart(),

@@ -375,6 +375,7 @@ fn settings() -> PoolSettings {
         share_unnamed_statements: true,
         max_prepared_statements: 200,
         statement_limits: StatementLimits::default(),
+        track_extra: [].into(),
         reserve: Reserve::default(),
         care: Care::default(),
         query_wait_notify: None,
