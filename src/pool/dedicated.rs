@@ -58,6 +58,7 @@ impl ServerPool {
         let id = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
         let record = ServerRecord::new(id, self.id.user.clone(), self.id.database.clone(), peer, process)
             .of_generation(generation)
+            .withdrawn_by(server.withdrawal())
             .for_replication(Some(replication));
         record.enter(ServerState::Active, None);
         let member = Member::new(server, self.servers.enlist(id, record), None, generation, seat);
