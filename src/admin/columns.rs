@@ -27,6 +27,31 @@ pub(super) const POOLS: Columns = &[
 ];
 
 /// Clients and servers.
+pub(super) const CONNECTIONS: Columns = &[
+    ("type", S),
+    ("user", S),
+    ("database", S),
+    ("replication", S),
+    ("state", S),
+    ("addr", S),
+    ("port", I),
+    ("local_addr", S),
+    ("local_port", I),
+    ("connect_time", S),
+    ("request_time", S),
+    ("wait", I),
+    ("wait_us", I),
+    ("close_needed", I),
+    ("ptr", S),
+    ("link", S),
+    ("remote_pid", I),
+    ("tls", S),
+    ("application_name", S),
+    ("prepared_statements", I),
+    ("id", I),
+];
+
+/// Clients and servers, with the places in PgBouncer's buffers.
 pub(super) const SOCKETS: Columns = &[
     ("type", S),
     ("user", S),
@@ -49,6 +74,13 @@ pub(super) const SOCKETS: Columns = &[
     ("application_name", S),
     ("prepared_statements", I),
     ("id", I),
+    ("recv_pos", I),
+    ("pkt_pos", I),
+    ("pkt_remain", I),
+    ("send_pos", I),
+    ("send_remain", I),
+    ("pkt_avail", I),
+    ("send_avail", I),
 ];
 
 pub(super) const STATS: Columns = &[
@@ -178,11 +210,17 @@ pub(super) const PREPARED_STATEMENTS: Columns = &[
 
 pub(super) const CONFIG: Columns = &[("key", S), ("value", S), ("default", S), ("changeable", S)];
 
-pub(super) const STATE: Columns = &[("key", S), ("value", S)];
+/// Our own: all settings, also those that PgBouncer does not have, and where each value comes from.
+pub(super) const SETTINGS: Columns =
+    &[("key", S), ("value", S), ("default", S), ("changeable", S), ("origin", S)];
 
 pub(super) const DNS_HOSTS: Columns = &[("hostname", S), ("ttl", Q), ("addrs", S)];
 
 pub(super) const DNS_ZONES: Columns = &[("zonename", S), ("serial", Q), ("count", I)];
+
+pub(super) const MEMORY: Columns = &[("name", S), ("size", I), ("used", I), ("free", I), ("memtotal", I)];
+
+pub(super) const STATE: Columns = &[("key", S), ("value", S)];
 
 pub(super) const PEERS: Columns = &[("peer_id", I), ("host", S), ("port", I), ("pool_size", I)];
 
@@ -225,7 +263,7 @@ mod tests {
              maxwait i, maxwait_us i, pool_mode s, load_balance_hosts s",
         );
         assert_columns(
-            SOCKETS,
+            CONNECTIONS,
             "type s, user s, database s, replication s, state s, addr s, port i, local_addr s, local_port i, \
              connect_time s, request_time s, wait i, wait_us i, close_needed i, ptr s, link s, remote_pid i, tls s, \
              application_name s, prepared_statements i, id i",
@@ -241,6 +279,7 @@ mod tests {
             "name s, pool_size s, reserve_pool_size s, pool_mode s, max_user_connections i, current_connections i, \
              max_user_client_connections i, current_client_connections i",
         );
+        assert_eq!(SOCKETS[..CONNECTIONS.len()], *CONNECTIONS);
         assert_columns(LISTS, "list s, items i");
         assert_columns(CONFIG, "key s, value s, default s, changeable s");
         assert_columns(STATE, "key s, value s");

@@ -7,6 +7,7 @@
 mod averages;
 mod columns;
 mod command;
+mod connections;
 mod control;
 mod rows;
 mod table;
@@ -16,7 +17,7 @@ pub use command::{Command, ParseError, Show};
 pub use control::Control;
 
 use crate::session::{Answer, Answering, Console, Order, Role, Service};
-use crate::stats::{Traffic, TrafficSnapshot, unix_micros};
+use crate::stats::{Traffic, TrafficSnapshot};
 use crate::wire::backend::{Type, put_command_complete, put_data_row, put_row_description};
 use crate::wire::{Report, TooLong, put_message, sqlstate};
 use averages::{Averages, Statistics, Totals};
@@ -40,23 +41,33 @@ pub enum Shutdown {
 pub struct ConfigRow {
     /// Its name.
     pub key: String,
-    /// Its value, as PgBouncer spells it.
-    pub value: String,
-    /// The value it has when nobody sets it.
-    pub default: String,
+    /// Its value, as PgBouncer spells it; `None` is NULL.
+    pub value: Option<String>,
+    /// The value it has when nobody sets it; `None` is NULL.
+    pub default: Option<String>,
     /// Whether a reload can change it.
     pub changeable: bool,
+    /// The line of the file that it comes from, or what else.
+    pub origin: String,
+    /// Whether PgBouncer lists it, too.
+    pub is_pgbouncers: bool,
 }
 
 /// What the console can have the program do.
 pub trait Verbs: Send + Sync + std::fmt::Debug {
-    /// Reads the configuration again and takes it over: notices, one a line, or all that is wrong with it. It may
-    /// block.
+    /// Reads the configuration again and takes it over, or gives all that is wrong with it. It may block.
     ///
     /// # Errors
     ///
     /// When the configuration cannot be used; the old one stays in force then.
-    fn reload(&self) -> Result<String, Vec<String>>;
+    fn reload(&self) -> Result<(), Vec<String>>;
+
+    /// Sets a general setting until the next reload. It may block.
+    ///
+    /// # Errors
+    ///
+    /// When the value cannot be used; nothing has changed then.
+    fn set(&self, key: &str, value: &str) -> Result<(), Vec<String>>;
 
     /// Begins the end of the process.
     fn shutdown(&self, how: Shutdown);
@@ -106,6 +117,7 @@ impl AdminConsole {
         self.traffic.count(|t| &t.transactions);
         match command {
             Command::Empty => messages(|out| put_message(out, b'I', |_| {})),
+            Command::Nothing(tag) => messages(|out| put_command_complete(out, tag)),
             Command::Show(Show::Help) => help(),
             Command::Show(show) => messages(|out| self.table(service, show).put(out)),
             Command::ShowSetting(name, value) => setting(name, value),
@@ -113,14 +125,11 @@ impl AdminConsole {
                 Report::notice("SET ignored").put(out)?;
                 put_command_complete(out, "SET")
             }),
+            Command::Set { key, value } => self.set(key, value).await,
             Command::Reload => self.reload().await,
             Command::Shutdown(how) => self.shutdown(how).await,
             Command::KillClient(id) => kill_client(service, id),
             Command::Control(control) => control.run(service).await,
-            Command::Unsupported { what, .. } => {
-                let text = format!("command not supported yet: {what}");
-                Err(Report::error(sqlstate::FEATURE_NOT_SUPPORTED, text))
-            }
         }
     }
 
@@ -130,8 +139,10 @@ impl AdminConsole {
             // Help is a notice.
             Show::Version | Show::Help => Table::new(c::VERSION, rows::version()),
             Show::Pools => Table::new(c::POOLS, rows::pools(&service.overview())),
-            Show::Clients => Table::new(c::SOCKETS, clients(service)),
-            Show::Servers => Table::new(c::SOCKETS, servers(service)),
+            Show::Clients => Table::new(c::CONNECTIONS, connections::clients(service)),
+            Show::Servers => Table::new(c::CONNECTIONS, connections::servers(service)),
+            Show::Sockets => Table::new(c::SOCKETS, connections::sockets(service)),
+            Show::ActiveSockets => Table::new(c::SOCKETS, connections::active_sockets(service)),
             Show::Stats => self.statistics(service, c::STATS, rows::stats),
             Show::StatsTotals => self.statistics(service, c::STATS_TOTALS, rows::stats_totals),
             Show::StatsAverages => self.statistics(service, c::STATS_AVERAGES, rows::stats_averages),
@@ -146,7 +157,15 @@ impl AdminConsole {
             Show::PreparedStatements => {
                 Table::new(c::PREPARED_STATEMENTS, rows::prepared_statements(&service.interner))
             }
-            Show::Config => Table::new(c::CONFIG, self.verbs.effective().iter().map(rows::config)),
+            Show::Config => {
+                let settings = self.verbs.effective();
+                Table::new(
+                    c::CONFIG,
+                    settings.iter().filter(|setting| setting.is_pgbouncers).map(rows::config),
+                )
+            }
+            Show::Settings => Table::new(c::SETTINGS, self.verbs.effective().iter().map(rows::setting)),
+            Show::Memory => Table::new(c::MEMORY, rows::memory(service)),
             Show::Lists => Table::new(c::LISTS, rows::lists(&service.overview())),
             Show::Peers => Table::new(c::PEERS, rows::peers(&service.config.load().peering)),
             Show::PeerPools => Table::new(c::PEER_POOLS, rows::peer_pools(&service.peers.list())),
@@ -172,19 +191,26 @@ impl AdminConsole {
         rows::live(live, self.traffic.snapshot())
     }
 
+    /// A new value takes effect at once, for the pools and clients that are there, too.
+    async fn set(&self, key: String, value: String) -> Answer {
+        tracing::info!(key, "SET command issued");
+        let tag = format!("SET {key}={value}");
+        let verbs = Arc::clone(&self.verbs);
+        match tokio::task::spawn_blocking(move || verbs.set(&key, &value)).await {
+            Ok(Ok(())) => messages(|out| put_command_complete(out, &tag)),
+            Ok(Err(errors)) => Err(refusal("SET failed").detail(errors.join("\n"))),
+            Err(_) => Err(Report::error(sqlstate::INTERNAL_ERROR, "SET failed")),
+        }
+    }
+
     /// The files are read where that holds up nobody's traffic.
     async fn reload(&self) -> Answer {
         tracing::info!("RELOAD command issued");
         let verbs = Arc::clone(&self.verbs);
         let result = tokio::task::spawn_blocking(move || verbs.reload()).await;
         match result {
-            Ok(Ok(notices)) => messages(|out| {
-                notices
-                    .lines()
-                    .filter(|notice| !notice.is_empty())
-                    .try_for_each(|notice| Report::notice(notice).put(out))?;
-                put_command_complete(out, "RELOAD")
-            }),
+            // What there is to say about the file is in the log, as at the start.
+            Ok(Ok(())) => messages(|out| put_command_complete(out, "RELOAD")),
             Ok(Err(errors)) => Err(reload_failed(&errors)),
             Err(_) => Err(Report::error(sqlstate::INTERNAL_ERROR, "RELOAD failed, see logs")),
         }
@@ -207,10 +233,71 @@ impl Console for AdminConsole {
         Box::pin(self.answer(service, role, command))
     }
 
+    fn greet(&self) {
+        self.traffic.count(|t| &t.logins);
+    }
+
+    fn columns(&self, command: &str) -> Result<Vec<(&'static str, Type)>, Report> {
+        Ok(match Command::parse(command).map_err(|error| refusal(error.to_string()))? {
+            Command::Show(show) => columns_of(show).to_vec(),
+            Command::ShowSetting(name, _) => vec![(name, Type::Text)],
+            _ => Vec::new(),
+        })
+    }
+
     fn totals(&self, service: &Service) -> Totals {
         self.averages.with_retired(Self::totals(self, service))
     }
 }
+
+fn columns_of(show: Show) -> Columns {
+    use columns as c;
+    match show {
+        Show::Help => &[], // a notice
+        Show::Version => c::VERSION,
+        Show::Pools => c::POOLS,
+        Show::Clients | Show::Servers => c::CONNECTIONS,
+        Show::Sockets | Show::ActiveSockets => c::SOCKETS,
+        Show::Stats => c::STATS,
+        Show::StatsTotals => c::STATS_TOTALS,
+        Show::StatsAverages => c::STATS_AVERAGES,
+        Show::Totals => c::TOTALS,
+        Show::Databases => c::DATABASES,
+        Show::Users => c::USERS,
+        Show::PreparedStatements => c::PREPARED_STATEMENTS,
+        Show::Config => c::CONFIG,
+        Show::Settings => c::SETTINGS,
+        Show::Lists => c::LISTS,
+        Show::State => c::STATE,
+        Show::Peers => c::PEERS,
+        Show::PeerPools => c::PEER_POOLS,
+        Show::DnsHosts => c::DNS_HOSTS,
+        Show::DnsZones => c::DNS_ZONES,
+        Show::Memory => c::MEMORY,
+    }
+}
+
+/// PgBouncer's text, with a line of our own commands.
+const USAGE: &str = "
+\tSHOW HELP|CONFIG|DATABASES|POOLS|CLIENTS|SERVERS|USERS|VERSION
+\tSHOW PEERS|PEER_POOLS
+\tSHOW SOCKETS|ACTIVE_SOCKETS|LISTS|MEM|STATE
+\tSHOW DNS_HOSTS|DNS_ZONES
+\tSHOW STATS|STATS_TOTALS|STATS_AVERAGES|TOTALS
+\tSHOW PREPARED_STATEMENTS|SETTINGS
+\tSET key = arg
+\tRELOAD
+\tPAUSE [<db>]
+\tRESUME [<db>]
+\tDISABLE <db>
+\tENABLE <db>
+\tRECONNECT [<db>]
+\tKILL [<db>]
+\tKILL_CLIENT <client_id>
+\tSHUTDOWN
+\tSHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS
+\tWAIT_CLOSE [<db>]
+";
 
 /// An error under PgBouncer's usual code.
 fn refusal(text: impl Into<String>) -> Report {
@@ -227,14 +314,8 @@ fn messages(write: impl FnOnce(&mut BytesMut) -> Result<(), TooLong>) -> Answer 
 }
 
 fn help() -> Answer {
-    let shows: Vec<_> = Show::ALL.iter().map(|show| show.word()).collect();
-    let usage = format!(
-        "\n\tSHOW {}\n\tRELOAD\n\tRECONNECT [<db>]\n\tKILL_CLIENT <client_id>\n\tSHUTDOWN\n\t\
-         SHUTDOWN WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS",
-        shows.join("|")
-    );
     messages(|out| {
-        Report::notice("Console usage").detail(usage).put(out)?;
+        Report::notice("Console usage").detail(USAGE).put(out)?;
         put_command_complete(out, "SHOW")
     })
 }
@@ -247,25 +328,20 @@ fn setting(name: &'static str, value: &'static str) -> Answer {
     })
 }
 
-fn clients(service: &Service) -> Vec<Row> {
-    let now = unix_micros();
-    let (clients, visitors) = (service.clients.list(), service.clients.visitors());
-    let clients = clients.iter().map(|client| rows::client(&client.record, now));
-    clients.chain(visitors.iter().map(|visitor| rows::visitor(visitor))).collect()
-}
-
-fn servers(service: &Service) -> Vec<Row> {
-    let pools = service.pools.list();
-    pools.iter().flat_map(|pool| pool.servers().list()).map(|server| rows::server(&server)).collect()
-}
-
+/// The text is PgBouncer's, which has the reason in its log only.
 fn reload_failed(errors: &[String]) -> Report {
-    let first = errors.first().map_or("see logs for additional details", String::as_str);
-    Report::error(sqlstate::CONFIG_FILE_ERROR, format!("RELOAD failed: {first}")).detail(errors.join("\n"))
+    let text = "RELOAD failed, see logs for additional details";
+    Report::error(sqlstate::CONFIG_FILE_ERROR, text).detail(errors.join("\n"))
 }
 
-fn kill_client(service: &Service, id: u64) -> Answer {
-    let client = service.clients.find(id).ok_or_else(|| refusal("client not found"))?;
-    client.order(Order::Kill);
+/// Clients of pools and those of the console have numbers of one kind.
+fn kill_client(service: &Service, id: Option<u64>) -> Answer {
+    let id = id.ok_or_else(|| refusal("invalid client pointer supplied"))?;
+    tracing::info!(id, "KILL_CLIENT command issued");
+    match (service.clients.find(id), service.clients.find_visitor(id)) {
+        (Some(client), _) => client.order(Order::Kill),
+        (None, Some(visitor)) => visitor.dismiss(),
+        (None, None) => return Err(refusal("client not found")),
+    }
     messages(|out| put_command_complete(out, "KILL_CLIENT"))
 }

@@ -5,8 +5,8 @@
 pub(super) enum Token {
     /// `[0-9A-Za-z_]+`, or anything in double quotes, unquoted here.
     Word(String),
-    /// Something in single quotes. Only values that are ignored come so.
-    Text,
+    /// Something in single quotes, unquoted here; `''` is a quote. Only values come so.
+    Text(String),
     /// `=`
     Equals,
     /// `;`
@@ -19,7 +19,7 @@ impl Token {
         match self {
             Self::Equals => true,
             Self::Word(word) => word.eq_ignore_ascii_case("to"),
-            Self::Text | Self::Semicolon => false,
+            Self::Text(_) | Self::Semicolon => false,
         }
     }
 }
@@ -45,10 +45,10 @@ fn token(text: &str) -> Option<(Token, &str)> {
     }
     if let Some(rest) = text.strip_prefix('"') {
         let (word, rest) = quoted(rest, '"')?;
-        return (!word.is_empty()).then_some((Token::Word(word), rest));
+        return Some((Token::Word(word), rest));
     }
     if let Some(rest) = text.strip_prefix('\'') {
-        return quoted(rest, '\'').map(|(_, rest)| (Token::Text, rest));
+        return quoted(rest, '\'').map(|(text, rest)| (Token::Text(text), rest));
     }
     let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
     let (word, rest) = text.split_at(end);

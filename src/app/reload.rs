@@ -3,10 +3,10 @@
 use super::StartError;
 use super::rules::Rules;
 use crate::admin::{AdminConsole, ConfigRow, Shutdown, Verbs};
-use crate::config::{Config, Loaded, process_environment};
+use crate::config::{Change, Config, ConfigErrors, Loaded, change_of, process_environment};
 use crate::pool::Listed;
 use crate::session::{Order, Service};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::watch;
 
 /// Who may log in, and how they are asked.
@@ -30,17 +30,26 @@ pub(super) struct App {
     pub(super) service: Arc<Service>,
     pub(super) console: Arc<AdminConsole>,
     loaded: Mutex<Loaded>,
+    /// Held by who changes the configuration, so that no change undoes another.
+    changing: Mutex<()>,
     /// What the console has asked for.
     pub(super) asked: watch::Sender<Option<Shutdown>>,
 }
 
 impl App {
     pub(super) fn new(service: Arc<Service>, console: Arc<AdminConsole>, loaded: Loaded) -> Self {
-        Self { service, console, loaded: Mutex::new(loaded), asked: watch::Sender::new(None) }
+        Self {
+            service,
+            console,
+            loaded: Mutex::new(loaded),
+            changing: Mutex::default(),
+            asked: watch::Sender::new(None),
+        }
     }
 
     /// Reads the configuration, the auth file and the rules again. Either all of it is taken over or nothing.
     pub(super) fn reload(&self) -> Result<Vec<String>, Vec<String>> {
+        let _mine = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.service.config.load_full();
         let result = Config::load(&running.file, &process_environment)
             .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())
@@ -51,7 +60,7 @@ impl App {
             });
         match result {
             Ok((loaded, access)) => {
-                let notices = self.take_over(&running, loaded, access);
+                let notices = self.take_over(&running, loaded, Some(access));
                 tracing::info!("configuration reloaded");
                 notices.iter().for_each(|notice| tracing::warn!("{notice}"));
                 Ok(notices)
@@ -64,16 +73,44 @@ impl App {
         }
     }
 
-    fn take_over(&self, running: &Config, loaded: Loaded, access: Access) -> Vec<String> {
+    /// Sets one setting until the next reload. Nothing else of the file takes effect, and neither does a setting that
+    /// waits for the next start, which PgBouncer says nothing about either.
+    pub(super) fn set(&self, key: &str, value: &str) -> Result<(), Vec<String>> {
+        if change_of(key) == Some(Change::Restart) {
+            tracing::warn!("SET {key}: it cannot change at run time, and stays as it is");
+            return Ok(());
+        }
+        let _mine = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.service.config.load_full();
+        let before = self.loaded().clone();
+        let texts = |errors: ConfigErrors| errors.0.iter().map(|error| error.problem.to_string()).collect();
+        let loaded = before.with(key, value, &process_environment).map_err::<Vec<String>, _>(texts)?;
+        let access = if loaded.config.auth == running.auth {
+            None
+        } else {
+            Some(Access::load(&loaded.config).map_err(|error| vec![error.to_string()])?)
+        };
+        let notices = self.take_over(&running, loaded, access);
+        notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+        Ok(())
+    }
+
+    fn loaded(&self) -> MutexGuard<'_, Loaded> {
+        self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_over(&self, running: &Config, loaded: Loaded, access: Option<Access>) -> Vec<String> {
         let mut notices: Vec<String> = loaded.notices.iter().map(ToString::to_string).collect();
         let fixed = running.diff(&loaded.config).needs_restart;
         notices
             .extend(fixed.iter().map(|key| format!("{key}: the new value takes effect at the next start")));
         let config = Arc::new(Config::clone(&loaded.config).keeping_fixed(running));
         let service = &self.service;
-        notices.extend(access.rules.remarks);
-        service.rules.store(Arc::new(access.rules.hba));
-        service.users.replace(access.users);
+        if let Some(access) = access {
+            notices.extend(access.rules.remarks);
+            service.rules.store(Arc::new(access.rules.hba));
+            service.users.replace(access.users);
+        }
         service.config.store(Arc::clone(&config));
         service.adopted.clear();
         service.proofs.keep_those_of(&service.users);
@@ -85,9 +122,20 @@ impl App {
             let orphans = clients.iter().filter(|client| client.record.who.database == gone.id.database);
             orphans.for_each(|client| client.order(Order::Remove));
         }
-        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = loaded;
+        let clients_are_concerned = service.shared.follow(&config) || waits_changed(running, &config);
+        if clients_are_concerned {
+            service.clients.list().iter().for_each(|client| client.wake());
+        }
+        let mut current = self.loaded();
+        *current = loaded.keeping_fixed(&current);
         notices
     }
+}
+
+/// Whether anybody may wait in line for another time now.
+fn waits_changed(before: &Config, now: &Config) -> bool {
+    before.pool.query_wait_timeout != now.pool.query_wait_timeout
+        || (&before.databases, &before.fallback, &before.users) != (&now.databases, &now.fallback, &now.users)
 }
 
 /// The running program as the console reaches it.
@@ -95,9 +143,14 @@ impl App {
 pub(super) struct Commands(pub(super) Weak<App>);
 
 impl Verbs for Commands {
-    fn reload(&self) -> Result<String, Vec<String>> {
+    fn reload(&self) -> Result<(), Vec<String>> {
         let app = self.0.upgrade().ok_or_else(|| vec!["the process is about to end".to_owned()])?;
-        app.reload().map(|notices| notices.join("\n"))
+        app.reload().map(drop)
+    }
+
+    fn set(&self, key: &str, value: &str) -> Result<(), Vec<String>> {
+        let app = self.0.upgrade().ok_or_else(|| vec!["the process is about to end".to_owned()])?;
+        app.set(key, value)
     }
 
     fn shutdown(&self, how: Shutdown) {
@@ -108,12 +161,14 @@ impl Verbs for Commands {
 
     fn effective(&self) -> Vec<ConfigRow> {
         let Some(app) = self.0.upgrade() else { return Vec::new() };
-        let loaded = app.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = app.loaded();
         let row = |setting: &crate::config::Effective| ConfigRow {
             key: setting.key.to_owned(),
             value: setting.value.clone(),
             default: setting.default.clone(),
-            changeable: setting.change.changeable() == "yes",
+            changeable: setting.change == Change::Reload,
+            origin: setting.origin.to_string(),
+            is_pgbouncers: setting.is_listed,
         };
         loaded.settings.iter().map(row).collect()
     }

@@ -21,13 +21,15 @@ pub enum Origin {
     },
     /// A file as a whole.
     File(Arc<Path>),
+    /// `SET` on the console.
+    Console,
 }
 
 impl Origin {
     /// By which things are told in order: file by file, line by line.
     fn position(&self) -> (Option<&Path>, usize) {
         match self {
-            Self::Default => (None, 0),
+            Self::Default | Self::Console => (None, 0),
             Self::File(file) => (Some(file), 0),
             Self::Line { file, line } => (Some(file), *line),
         }
@@ -38,6 +40,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Console => f.write_str("SET"),
             Self::Line { file, line } => write!(f, "{}:{line}", file.display()),
             Self::File(file) => write!(f, "{}", file.display()),
         }

@@ -1,13 +1,13 @@
 //! Loading a file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::build;
 use super::error::{ConfigErrors, Findings, Notice, Origin, Section};
 use super::front;
 use super::model::Config;
-use super::raw::Dialect;
+use super::raw::{Dialect, Entry, Raw, Value};
 use super::resolve::{self, Environment, Resolved, Values};
 use super::settings::{self, Change, GENERAL};
 use super::value::Typed;
@@ -25,6 +25,10 @@ pub struct Loaded {
     pub entries: Vec<Effective>,
     /// The language of the file.
     pub dialect: Dialect,
+    /// What the file says, and what was `SET` since.
+    raw: Raw,
+    /// The file that was read. `conffile` may name another one for the next time.
+    path: PathBuf,
 }
 
 /// The value that a setting has.
@@ -34,10 +38,12 @@ pub struct Effective {
     pub section: Section,
     /// The key.
     pub key: &'static str,
-    /// The value as PgBouncer spells it; `***` for a secret.
-    pub value: String,
-    /// The default, spelled likewise; empty when there is none or the entry inherits.
-    pub default: String,
+    /// The value as PgBouncer spells it, `***` for a secret; `None` where PgBouncer shows NULL.
+    pub value: Option<String>,
+    /// The default, spelled likewise; empty when the entry inherits.
+    pub default: Option<String>,
+    /// Whether PgBouncer's `SHOW CONFIG` has it.
+    pub is_listed: bool,
     /// When a new value takes effect.
     pub change: Change,
     /// Where the value comes from.
@@ -62,13 +68,63 @@ impl Config {
     pub fn load(path: &Path, environment: &Environment<'_>) -> Result<Loaded, ConfigErrors> {
         let mut findings = Findings::default();
         let raw = front::read(path, &mut findings);
+        Loaded::of(raw, path, environment, findings)
+    }
+}
+
+impl Loaded {
+    fn of(
+        raw: Raw,
+        path: &Path,
+        environment: &Environment<'_>,
+        mut findings: Findings,
+    ) -> Result<Self, ConfigErrors> {
         let resolved = resolve::resolve(&raw, path, environment, &mut findings);
         let config = build::build(&resolved, path, &mut findings);
         let notices = findings.into_result()?;
         let settings = general(&resolved, path);
         let entries = resolved.groups.iter().flat_map(entries).collect();
-        Ok(Loaded { config: Arc::new(config), notices, settings, entries, dialect: raw.dialect })
+        let dialect = raw.dialect;
+        Ok(Self { config: Arc::new(config), notices, settings, entries, dialect, raw, path: path.to_owned() })
     }
+
+    /// The same with one more general setting, as it was given to `SET`. The file is not read again, so that nothing
+    /// else of it takes effect; variables of the environment are not for the console.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the key or its value.
+    pub fn with(&self, key: &str, value: &str, environment: &Environment<'_>) -> Result<Self, ConfigErrors> {
+        let own = settings::find(&Section::Own, key).is_some();
+        let section = if own { Section::Own } else { Section::General };
+        let value = Value::Text(value.to_owned());
+        let entry = Entry { section, key: key.to_owned(), value, origin: Origin::Console };
+        let mut raw = self.raw.clone();
+        raw.general.retain(|other| other.key != key);
+        raw.general.push(entry);
+        let mut loaded = Self::of(raw, &self.path, environment, Findings::default())?;
+        loaded
+            .notices
+            .retain(|notice| notice.origin == Origin::Console && notice.key.as_deref() == Some(key));
+        Ok(loaded)
+    }
+
+    /// The same with the values of `before` shown for what cannot change at run time.
+    #[must_use]
+    pub fn keeping_fixed(mut self, before: &Self) -> Self {
+        for setting in self.settings.iter_mut().filter(|setting| setting.change == Change::Restart) {
+            if let Some(old) = before.settings.iter().find(|old| old.key == setting.key) {
+                setting.clone_from(old);
+            }
+        }
+        self
+    }
+}
+
+/// When a new value of a general setting takes effect; `None` when there is no such setting.
+#[must_use]
+pub fn change_of(key: &str) -> Option<Change> {
+    settings::find(&Section::General, key).map(|setting| setting.change)
 }
 
 fn general(resolved: &Resolved, file: &Path) -> Vec<Effective> {
@@ -79,11 +135,14 @@ fn general(resolved: &Resolved, file: &Path) -> Vec<Effective> {
         else {
             continue;
         };
+        let unset = *origin == Origin::Default && setting.is_null_unset();
+        let default = resolve::default_text(setting, file);
         listed.push(Effective {
             section: if setting.is_own() { Section::Own } else { Section::General },
             key,
-            value: shown(typed, setting.is_secret()),
-            default: resolve::default_text(setting, file),
+            value: (!unset).then(|| shown(typed, setting.is_secret())),
+            default: (!setting.is_null_by_default()).then_some(default),
+            is_listed: setting.is_listed(),
             change: setting.change,
             origin: origin.clone(),
         });
@@ -97,8 +156,9 @@ fn entries(values: &Values) -> impl Iterator<Item = Effective> + '_ {
         Some(Effective {
             section: values.section.clone(),
             key,
-            value: shown(typed, setting.is_secret()),
-            default: setting.default.to_owned(),
+            value: Some(shown(typed, setting.is_secret())),
+            default: Some(setting.default.to_owned()),
+            is_listed: false,
             change: setting.change,
             origin: origin.clone(),
         })

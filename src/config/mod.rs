@@ -32,7 +32,7 @@ pub use convert::convert;
 pub use diff::Diff;
 pub use error::{ConfigError, ConfigErrors, Notice, Origin, Problem, Remark, Section};
 pub use hosts::{Balance, Host, Hosts};
-pub use load::{Effective, Loaded, process_environment};
+pub use load::{Effective, Loaded, change_of, process_environment};
 pub use lookup::{AuthQuery, Lookup};
 pub use model::*;
 pub use peers::{Peer, Peering};

@@ -12,7 +12,7 @@ pub enum Dialect {
 }
 
 /// All that a file says, with the files it includes.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Raw {
     pub(super) dialect: Dialect,
     /// Entries of `[pgbouncer]` and `[pgweir]`; each key at most once.
@@ -22,7 +22,7 @@ pub(super) struct Raw {
 }
 
 /// One database, user or peer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Group {
     pub(super) section: Section,
     pub(super) origin: Origin,
@@ -31,7 +31,7 @@ pub(super) struct Group {
 }
 
 /// One key and its value.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) section: Section,
     pub(super) key: String,

@@ -55,10 +55,11 @@ fn entries(report: &mut String, table: &str, loaded: &Loaded) {
 }
 
 fn value(report: &mut String, indent: &str, setting: &Effective) {
-    let text = match setting.value.parse::<u32>() {
+    let shown = setting.value.as_deref().unwrap_or_default();
+    let text = match shown.parse::<u32>() {
         // PgBouncer spells it in decimal, in which nobody can read it.
         Ok(mode) if setting.key == "unix_socket_mode" => format!("{mode:04o}"),
-        _ => setting.value.clone(),
+        _ => shown.to_owned(),
     };
     let text = format!("{indent}{} = {text}", setting.key);
     line(report, &format!("{text:ORIGIN_COLUMN$} # {}", setting.origin));

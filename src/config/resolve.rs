@@ -100,8 +100,7 @@ impl Checker<'_> {
 
     fn entry(&mut self, entry: &Entry) -> Result<(&'static str, Typed), Problem> {
         let setting = settings::find(&entry.section, &entry.key).ok_or_else(|| unknown_key(entry))?;
-        let expanded = entry.value.try_map(|text| environment::expand(text, self.environment));
-        let mut value = expanded.map_err(Problem::UnsetVariable)?;
+        let mut value = self.expanded(entry)?;
         if setting.kind == Kind::Path {
             value = value.try_map(|path| Ok::<_, Problem>(self.at_home(path)))?;
         }
@@ -109,6 +108,16 @@ impl Checker<'_> {
         let typed = typed.ok_or_else(|| bad_value(setting, &entry.value, self.dialect))?;
         self.status(setting, &typed, entry)?;
         Ok((setting.name, typed))
+    }
+
+    /// The value with variables of the environment in it, unless it comes from the console: whoever may use that may
+    /// not read the environment.
+    fn expanded(&self, entry: &Entry) -> Result<Value, Problem> {
+        if entry.origin == Origin::Console {
+            return Ok(entry.value.clone());
+        }
+        let expanded = entry.value.try_map(|text| environment::expand(text, self.environment));
+        expanded.map_err(Problem::UnsetVariable)
     }
 
     fn at_home(&self, path: &str) -> String {

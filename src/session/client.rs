@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 /// What a client's session is told from outside. An order is not a queue: a later one of the same kind adds nothing.
@@ -69,6 +70,11 @@ impl ClientHandle {
     /// Gives an order; the session sees it at its next turn.
     pub fn order(&self, order: Order) {
         self.orders.fetch_or(order.bit(), Ordering::AcqRel);
+        self.wake();
+    }
+
+    /// Has the session look at its limits anew.
+    pub fn wake(&self) {
         let waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(waker) = waker {
             waker.wake();
@@ -155,8 +161,28 @@ pub struct Clients {
     roll: Roll<ClientHandle>,
     keys: Keys,
     admitted: Gauge,
-    visitors: Roll<ClientRecord>,
+    visitors: Roll<Visit>,
     next: AtomicU64,
+}
+
+/// Somebody on the console.
+#[derive(Debug)]
+pub struct Visit {
+    /// What is shown of it.
+    pub record: ClientRecord,
+    dismissed: Notify,
+}
+
+impl Visit {
+    /// Ends the visit.
+    pub fn dismiss(&self) {
+        self.dismissed.notify_one();
+    }
+
+    /// Returns when the visit is to end.
+    pub(super) async fn dismissed(&self) {
+        self.dismissed.notified().await;
+    }
 }
 
 /// A place under `max_client_conn`, given back on drop.
@@ -255,17 +281,23 @@ impl Clients {
     }
 
     /// Puts somebody who came to the console on a roll of their own, until the entry is dropped.
-    pub(super) fn visit(&self, user: String, peer: Peer) -> Entry<ClientRecord> {
+    pub(super) fn visit(&self, user: String, application_name: String, peer: Peer) -> Entry<Visit> {
         let id = self.number();
-        let who = Identity { user, database: super::CONSOLE.to_owned(), application_name: String::new() };
+        let who = Identity { user, database: super::CONSOLE.to_owned(), application_name };
         let record = ClientRecord::new(id, Arc::new(who), peer);
-        self.visitors.enlist(id, record)
+        self.visitors.enlist(id, Visit { record, dismissed: Notify::new() })
     }
 
     /// Who is on the console.
     #[must_use]
-    pub fn visitors(&self) -> Vec<Arc<ClientRecord>> {
+    pub fn visitors(&self) -> Vec<Arc<Visit>> {
         self.visitors.list()
+    }
+
+    /// The visitor with this number.
+    #[must_use]
+    pub fn find_visitor(&self, id: u64) -> Option<Arc<Visit>> {
+        self.visitors.find(id)
     }
 
     /// The client with this number.

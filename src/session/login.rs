@@ -52,7 +52,7 @@ pub(super) enum Arrival {
 pub(super) enum Entrance {
     Client(Admitted),
     Replication(Box<Enrolled>),
-    Console { user: String, role: Role },
+    Console { user: String, application_name: String, role: Role },
 }
 
 /// A client that is logged in, without its connection.
@@ -60,7 +60,6 @@ pub(super) struct Admitted {
     pub(super) registration: Registration,
     pub(super) pool: Arc<ServerPool>,
     pub(super) settings: Settings,
-    pub(super) config: Arc<Config>,
 }
 
 /// What a StartupMessage says of who and where.
@@ -95,7 +94,8 @@ impl Front {
         if is_console(&applicant.database) {
             // The console takes no client's place, so that it can be reached when all are taken.
             let role = self.console_role(service, &config, &applicant).await?;
-            return self.enter_console(&config, role, applicant.user).await;
+            let application_name = startup.take("application_name").unwrap_or_default();
+            return self.enter_console(&config, role, applicant.user, application_name).await;
         }
         let admission = service
             .clients
@@ -140,8 +140,9 @@ impl Front {
         service: &Arc<Service>,
         applicant: &Applicant,
     ) -> Result<Proof, Departure> {
-        let visitor = Visitor::new(&self.dialogue.stream, &applicant.database, &applicant.user)
-            .for_replication(applicant.replication);
+        let Applicant { user, database, replication, .. } = applicant;
+        let visitor =
+            Visitor::new(&self.dialogue.stream, database, user, *replication == Some(Replication::Physical));
         let Demand { terms, secret } = access::demand(service, &visitor).await.inspect_err(|refusal| {
             tracing::warn!(
                 user = applicant.user,
@@ -225,14 +226,15 @@ impl Front {
         config: &Config,
         role: Role,
         user: String,
+        application_name: String,
     ) -> Result<Entrance, Departure> {
         self.out.extend_from_slice(&AUTHENTICATION_OK);
         self.put(|out| told::put_pooler(&config.welcome, None, out))?;
-        console::put_parameters(&mut self.out);
+        self.put(console::put_parameters)?;
         self.put(|out| told::put_message(&config.welcome, out))?;
         backend::put_ready(&mut self.out, Status::Idle);
         self.flush().await?;
-        Ok(Entrance::Console { user, role })
+        Ok(Entrance::Console { user, application_name, role })
     }
 
     async fn enter_pool(
@@ -246,7 +248,7 @@ impl Front {
         let Applicant { user, database, version, .. } = applicant;
         let mut asked = welcome::asked_for(startup, &config)?;
         told::add_host(&config.welcome, &self.dialogue.stream, config.listen.port, &mut asked);
-        let pool = pool_for(service, &config, &database, &user)?;
+        let pool = pool_of(service, &config, &database, &user)?;
         let in_pool = pool.clients.enter();
         let baseline = welcome::greeting(&pool).await?;
         let settings = welcome::adopt(&service.adopted, &pool, &baseline, asked).await?;
@@ -275,7 +277,7 @@ impl Front {
         backend::put_ready(&mut self.out, Status::Idle);
         self.flush().await?;
         pool.traffic.count(|t| &t.logins);
-        Ok(Entrance::Client(Admitted { registration, pool, settings, config }))
+        Ok(Entrance::Client(Admitted { registration, pool, settings }))
     }
 
     /// A replication client gets a server of its own at once, and hears at the login what that one has to say.
@@ -289,8 +291,10 @@ impl Front {
         admission: Admission,
     ) -> Result<Entrance, Departure> {
         let Applicant { user, database, version, .. } = applicant;
-        let parameters: BTreeMap<_, _> = welcome::asked_for(startup, &config)?.into_iter().collect();
-        let pool = pool_for(service, &config, &database, &user)?;
+        let mut asked = welcome::asked_for(startup, &config)?;
+        told::add_host(&config.welcome, &self.dialogue.stream, config.listen.port, &mut asked);
+        let parameters: BTreeMap<_, _> = asked.into_iter().collect();
+        let pool = pool_of(service, &config, &database, &user)?;
         let in_pool = pool.clients.enter();
         let server = pool
             .dedicate(replication, &parameters)
@@ -313,8 +317,10 @@ impl Front {
             .register(credentials)
             .map_err(|error| Report::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
         self.out.extend_from_slice(&AUTHENTICATION_OK);
+        self.put(|out| told::put_pooler(&config.welcome, Some(&pool), out))?;
         self.put(|out| server.state.baseline.put(out, &Settings::default()))?;
         self.put(|out| backend::put_backend_key(out, registration.key()))?;
+        self.put(|out| told::put_message(&config.welcome, out))?;
         backend::put_ready(&mut self.out, Status::Idle);
         self.flush().await?;
         pool.traffic.count(|t| &t.logins);
@@ -332,8 +338,9 @@ impl Front {
             Entrance::Replication(enrolled) => {
                 Arrival::Replication(Box::new(Replicating::new(dialogue, *enrolled)))
             }
-            Entrance::Console { user, role } => {
-                Arrival::Console(Box::new(console::Visitor { dialogue, peer, user, role }))
+            Entrance::Console { user, application_name, role } => {
+                let visitor = console::Visitor { dialogue, peer, user, application_name, role };
+                Arrival::Console(Box::new(visitor))
             }
         }
     }
@@ -383,10 +390,10 @@ impl Front {
     }
 }
 
-/// The pool that serves a user on a database, if they are let in there.
-fn pool_for(
+/// The pool for a client that has proved who it is.
+fn pool_of(
     service: &Service,
-    config: &Arc<Config>,
+    config: &Config,
     database: &str,
     user: &str,
 ) -> Result<Arc<ServerPool>, Departure> {

@@ -122,12 +122,14 @@ impl Service {
         let visitors = self.clients.visitors();
         let session = |record: &ClientRecord| (Arc::clone(&record.who), record.state());
         let sessions = clients.iter().map(|client| session(&client.record));
-        let sessions = sessions.chain(visitors.iter().map(|visitor| session(visitor))).collect();
+        let sessions = sessions.chain(visitors.iter().map(|visit| session(&visit.record))).collect();
         let listed = self.users.listed();
-        let clients_by_user = sums(clients.iter().map(|client| (client.record.who.user.as_str(), 1)));
+        let records =
+            clients.iter().map(|client| &client.record).chain(visitors.iter().map(|visit| &visit.record));
+        let clients_by_user = sums(records.map(|record| (record.who.user.as_str(), 1)));
         Overview {
             users: users(&config, listed.list.users(), &pools, &clients_by_user),
-            clients: clients_by_user.values().sum(),
+            clients: u64::try_from(clients.len()).unwrap_or(u64::MAX),
             config,
             pools,
             console,
@@ -246,6 +248,8 @@ fn users<'a>(
     names.extend(config.users.keys().map(String::as_str));
     names.extend(connections.keys().copied());
     names.extend(clients.keys().copied());
+    let databases = config.databases.values().chain(config.fallback.iter());
+    names.extend(databases.filter_map(|database| database.user.as_deref()));
     names.insert(CONSOLE);
     let user = |name: &str| {
         let own = config.users.get(name);

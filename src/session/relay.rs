@@ -91,7 +91,7 @@ impl Session {
             again::advance(link, &mut self.up, &self.interner)?;
         }
         if !link.server.state.rerun.is_due() {
-            upstream::forward(link, &mut self.up, &self.interner, self.limit)?;
+            upstream::forward(link, &mut self.up, &self.interner, self.limits.max_packet())?;
         }
         self.log_refusal(link);
         link.note_request(&self.client.record);
@@ -146,21 +146,21 @@ impl Session {
 
     /// The next limit that this session will run into, if it goes on as it is.
     fn deadline(&self, link: &mut Link) -> Option<(Instant, Cut)> {
-        if !self.timeouts.has_any() {
+        if !self.limits.has_any_time() {
             return None;
         }
         let at =
             |since: Option<Instant>, limit: Option<std::time::Duration>, cut| Some((since? + limit?, cut));
-        let limits = &self.timeouts;
+        let limits = &self.limits;
         let quiet = link.request.is_none().then(|| *link.quiet.get_or_insert_with(Instant::now));
         let idle = if link.transaction.is_some() {
-            at(quiet, limits.idle_transaction, Cut::IdleTransaction)
+            at(quiet, limits.idle_transaction(), Cut::IdleTransaction)
         } else {
-            at(quiet, limits.idle, Cut::Idle)
+            at(quiet, limits.idle(), Cut::Idle)
         };
         [
-            at(link.request, limits.query, Cut::Query),
-            at(link.transaction, limits.transaction, Cut::Transaction),
+            at(link.request, limits.query(), Cut::Query),
+            at(link.transaction, limits.transaction(), Cut::Transaction),
             idle,
         ]
         .into_iter()

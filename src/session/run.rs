@@ -3,12 +3,13 @@
 use super::client::{Order, Registration};
 use super::departure::{self, Departure};
 use super::idle::{Call, Intake};
+use super::limits::ClientLimits;
 use super::link::{Link, OwnStatements, Tracking, describe};
 use super::login::Admitted;
 use super::relay::{Fate, Parting};
 use super::timer::Timer;
 use super::{FAREWELL, Service};
-use crate::config::{ClientTimeouts, PoolMode};
+use crate::config::PoolMode;
 use crate::net::{Dialogue, Pipe, Stream};
 use crate::pool::{Refusal, ServerCheckout, ServerPool};
 use crate::server::{Interner, Settings, Unclean};
@@ -41,12 +42,8 @@ pub(super) struct Session {
     pub(super) interner: Arc<Interner>,
     pub(super) pool: Arc<ServerPool>,
     pub(super) client: Registration,
-    pub(super) timeouts: Arc<ClientTimeouts>,
+    pub(super) limits: Arc<ClientLimits>,
     pub(super) timer: Timer,
-    /// `max_packet_size`.
-    pub(super) limit: u32,
-    log_disconnect: bool,
-    log_errors: bool,
 }
 
 /// Lives a session to its end.
@@ -69,8 +66,7 @@ pub(super) async fn run(service: Arc<Service>, mut session: Box<Session>) {
 
 impl Session {
     pub(super) fn new(dialogue: Dialogue, admitted: Admitted, service: &Service) -> Self {
-        let Admitted { registration, pool, settings, config } = admitted;
-        let timeouts = config.client_timeouts(&registration.record.who.user);
+        let Admitted { registration, pool, settings } = admitted;
         Self {
             stream: dialogue.stream,
             up: dialogue.input,
@@ -79,11 +75,8 @@ impl Session {
             wanted: settings,
             statements: None,
             interner: Arc::clone(&service.interner),
-            timeouts: service.shared.timeouts(timeouts),
+            limits: service.shared.limits(&registration.record.who.user, || service.config.load_full()),
             timer: Timer::default(),
-            limit: config.limits.max_packet_size,
-            log_disconnect: config.log.disconnections,
-            log_errors: config.log.pooler_errors,
             pool,
             client: registration,
         }
@@ -125,17 +118,21 @@ impl Session {
     /// Waits for a message that needs a server. Meanwhile what is left for the client is written.
     async fn idle(&mut self) -> Result<(), Departure> {
         self.client.record.enter(ClientState::Idle, None);
-        let since = self.timeouts.idle.map(|limit| Instant::now() + limit);
-        poll_fn(|cx| self.poll_idle(cx, since)).await
+        let mut since = self.limits.idle().map(|_| Instant::now());
+        poll_fn(|cx| self.poll_idle(cx, &mut since)).await
     }
 
-    fn poll_idle(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<Result<(), Departure>> {
+    fn poll_idle(
+        &mut self,
+        cx: &mut Context<'_>,
+        since: &mut Option<Instant>,
+    ) -> Poll<Result<(), Departure>> {
         loop {
             self.heed_orders()?;
             let call = if self.up.fresh().is_empty() {
                 Call::More
             } else {
-                self.intake.examine(&mut self.up, &mut self.down, self.limit)?
+                self.intake.examine(&mut self.up, &mut self.down, self.limits.max_packet())?
             };
             if self.down.has_output()
                 && let Poll::Ready(Err(_)) = self.down.poll_drain(cx, &mut self.stream)
@@ -151,12 +148,26 @@ impl Session {
             if !self.down.has_output() && self.poll_read(cx)?.is_ready() {
                 continue;
             }
+            let deadline = self.idle_deadline(since);
             if self.timer.poll(cx, deadline).is_ready() {
                 let text = "client_idle_timeout";
                 return Poll::Ready(Err(Report::fatal(sqlstate::IDLE_SESSION_TIMEOUT, text).into()));
             }
             return Poll::Pending;
         }
+    }
+
+    /// When the client has been idle for too long. Where the limit was set only meanwhile, it counts from the last
+    /// request, as in PgBouncer.
+    fn idle_deadline(&self, since: &mut Option<Instant>) -> Option<Instant> {
+        let limit = self.limits.idle()?;
+        let since = since.get_or_insert_with(|| {
+            let record = &self.client.record;
+            let quiet = unix_micros().saturating_sub(record.last_request().max(record.connected));
+            let now = Instant::now();
+            now.checked_sub(Duration::from_micros(quiet)).unwrap_or(now)
+        });
+        Some(*since + limit)
     }
 
     /// Orders to a session without a server.
@@ -206,7 +217,6 @@ impl Session {
         self.client.wait_in_line();
         let pool = Arc::clone(&self.pool);
         let waited: Result<Option<Result<ServerCheckout, Refusal>>, Departure> = {
-            let deadline = pool.deadline(since);
             let mut checkout = std::pin::pin!(pool.stand_in_line(since));
             poll_fn(|cx| {
                 self.heed_orders()?;
@@ -217,7 +227,7 @@ impl Session {
                 if let Poll::Ready(result) = checkout.as_mut().poll(cx) {
                     return Poll::Ready(Ok(Some(result)));
                 }
-                self.timer.poll(cx, deadline).map(|()| Ok(Some(Err(Refusal::TimedOut))))
+                self.timer.poll(cx, pool.deadline(since)).map(|()| Ok(Some(Err(Refusal::TimedOut))))
             })
             .await
         };
@@ -306,7 +316,7 @@ impl Session {
 
     /// Logs that a message of this client was refused, if one was.
     pub(super) fn log_refusal(&self, link: &mut Link) {
-        if let Some(limit) = link.refusal.take().filter(|_| self.log_errors) {
+        if let Some(limit) = link.refusal.take().filter(|_| self.limits.log_pooler_errors()) {
             let (client, report) = (self.client.record.id, limit.report());
             tracing::warn!(client, sqlstate = %report.code, "pooler error: {}", report.message);
         }
@@ -324,7 +334,7 @@ impl Session {
             // A report of our own is never too long for a message.
             let _fits = self.down.insert(|out| report.put(out));
         }
-        if self.log_disconnect {
+        if self.limits.log_disconnections() {
             tracing::info!(
                 client = record.id,
                 user = record.who.user,

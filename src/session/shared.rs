@@ -1,6 +1,7 @@
-//! What many clients have in common is kept once: who they are, what they asked for, the timeouts on them.
+//! What many clients have in common is kept once: who they are, what they asked for, the limits on them.
 
-use crate::config::ClientTimeouts;
+use super::limits::{ClientLimits, LimitsByUser};
+use crate::config::Config;
 use crate::server::Settings;
 use crate::stats::Identity;
 use std::collections::HashSet;
@@ -16,7 +17,7 @@ const FEW: usize = 64;
 pub struct Shared {
     identities: Table<Arc<Identity>>,
     settings: Table<Settings>,
-    timeouts: Table<Arc<ClientTimeouts>>,
+    limits: LimitsByUser,
 }
 
 impl Shared {
@@ -28,15 +29,21 @@ impl Shared {
         self.settings.share(settings)
     }
 
-    pub(super) fn timeouts(&self, timeouts: ClientTimeouts) -> Arc<ClientTimeouts> {
-        self.timeouts.share(Arc::new(timeouts))
+    pub(super) fn limits(&self, user: &str, config: impl Fn() -> Arc<Config>) -> Arc<ClientLimits> {
+        self.limits.of(user, config)
+    }
+
+    /// Has the limits on clients follow a new configuration, which is in force already. Whether a time has changed, so
+    /// that those who wait have to look at the clock anew.
+    pub fn follow(&self, config: &Config) -> bool {
+        self.limits.update(config)
     }
 
     /// Forgets what nobody uses any longer, if it is so much that looking for it pays. There are so many clients.
     pub fn sweep(&self, clients: usize) {
         self.identities.sweep(clients);
         self.settings.sweep(clients);
-        self.timeouts.sweep(clients);
+        self.limits.sweep(clients);
     }
 }
 

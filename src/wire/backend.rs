@@ -148,10 +148,23 @@ impl Type {
 ///
 /// [`TooLong`] when there are too many columns.
 pub fn put_row_description(out: &mut BytesMut, columns: &[(&str, Type)]) -> Result<(), TooLong> {
+    put_row_description_as(out, columns, |_| false)
+}
+
+/// Writes a RowDescription of columns of which some are in binary format.
+///
+/// # Errors
+///
+/// [`TooLong`] when there are too many columns.
+pub fn put_row_description_as(
+    out: &mut BytesMut,
+    columns: &[(&str, Type)],
+    is_binary: impl Fn(usize) -> bool,
+) -> Result<(), TooLong> {
     let count = u16::try_from(columns.len()).map_err(|_| TooLong(columns.len()))?;
     put_message(out, b'T', |out| {
         out.put_u16(count);
-        for (name, kind) in columns {
+        for (index, (name, kind)) in columns.iter().enumerate() {
             let (oid, size) = kind.oid_and_size();
             put_cstr(out, name.as_bytes());
             out.put_u32(0); // no table
@@ -159,7 +172,7 @@ pub fn put_row_description(out: &mut BytesMut, columns: &[(&str, Type)]) -> Resu
             out.put_u32(oid);
             out.put_i16(size);
             out.put_i32(-1); // no modifier
-            out.put_u16(0); // text
+            out.put_u16(u16::from(is_binary(index)));
         }
     })
 }

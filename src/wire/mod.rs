@@ -7,6 +7,7 @@
 //! <https://www.postgresql.org/docs/current/protocol-message-formats.html>
 
 pub mod backend;
+mod binary;
 pub mod frontend;
 mod options;
 mod report;
@@ -14,6 +15,7 @@ mod scanner;
 pub mod sqlstate;
 mod startup;
 
+pub use binary::put_binary;
 pub use options::{OptionsError, parse_options};
 pub use report::{Fields, Report, Severity};
 pub use scanner::{HEADER, Malformed, Piece, Scanner};

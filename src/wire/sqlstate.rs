@@ -50,5 +50,9 @@ pub const INTERNAL_ERROR: &str = "XX000";
 pub const UNDEFINED_STATEMENT: &str = "26000";
 /// duplicate_prepared_statement
 pub const DUPLICATE_STATEMENT: &str = "42P05";
+/// invalid_cursor_name
+pub const UNDEFINED_PORTAL: &str = "34000";
+/// object_not_in_prerequisite_state
+pub const OBJECT_NOT_IN_PREREQUISITE_STATE: &str = "55000";
 /// undefined_object
 pub const UNDEFINED_OBJECT: &str = "42704";

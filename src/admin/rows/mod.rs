@@ -1,6 +1,7 @@
 //! The rows of each table, made of plain figures. What pgweir does not have is 0 or empty, as PgBouncer shows it.
 
 mod databases;
+mod memory;
 mod names;
 mod peers;
 mod pools;
@@ -10,12 +11,13 @@ mod state;
 mod stats;
 
 pub(super) use databases::{databases, users};
+pub(super) use memory::memory;
 pub(super) use names::{dns_hosts, dns_zones};
 pub(super) use peers::{peer_pools, peers};
 pub(super) use pools::{lists, pools};
 pub(super) use prepared::prepared_statements;
-pub(super) use sockets::{client, server, visitor};
-pub(super) use state::{config, state, version};
+pub(super) use sockets::{client, client_socket, server, server_socket};
+pub(super) use state::{config, setting, state, version};
 pub(super) use stats::{live, stats, stats_averages, stats_totals, totals};
 
 use super::table::{Row, row};

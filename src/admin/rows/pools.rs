@@ -6,9 +6,11 @@ use crate::pool::PoolSnapshot;
 use crate::session::Overview;
 use crate::stats::micros;
 
-/// A row for each pool, the console's included.
+/// A row for each pool, the console's included, in the order of their names.
 pub(in crate::admin) fn pools(overview: &Overview) -> Vec<Row> {
-    overview.pools.iter().chain([&overview.console]).map(pool).collect()
+    let mut all: Vec<_> = overview.pools.iter().chain([&overview.console]).collect();
+    all.sort_by(|one, other| (&one.id.database, &one.id.user).cmp(&(&other.id.database, &other.id.user)));
+    all.into_iter().map(pool).collect()
 }
 
 fn pool(pool: &PoolSnapshot) -> Row {

@@ -1,6 +1,7 @@
-//! `SHOW CLIENTS`, `SHOW SERVERS`.
+//! `SHOW CLIENTS`, `SHOW SERVERS`, `SHOW SOCKETS`.
 
 use super::{Row, row};
+use crate::admin::table::Cell;
 use crate::stats::{ClientRecord, ClientState, Peer, Replication, ServerRecord};
 use jiff::Timestamp;
 
@@ -48,9 +49,13 @@ pub(in crate::admin) fn client(client: &ClientRecord, now: u64) -> Row {
     })
 }
 
-/// Somebody on the console, who never waits.
-pub(in crate::admin) fn visitor(visitor: &ClientRecord) -> Row {
-    client(visitor, 0)
+/// The same in `SHOW SOCKETS`.
+pub(in crate::admin) fn client_socket(record: &ClientRecord, now: u64) -> Row {
+    let state = match record.state() {
+        ClientState::Idle => "active", // as in SHOW POOLS
+        other => other.as_str(),
+    };
+    with_positions(client(record, now), format!("cl_{state}"))
 }
 
 /// A server connection.
@@ -72,6 +77,22 @@ pub(in crate::admin) fn server(server: &ServerRecord) -> Row {
         statements: server.statements(),
         id: server.id,
     })
+}
+
+/// The same in `SHOW SOCKETS`.
+pub(in crate::admin) fn server_socket(record: &ServerRecord) -> Row {
+    with_positions(server(record), format!("sv_{}", record.state().as_str()))
+}
+
+/// There are no positions to show: between its turns a session holds no buffer.
+fn with_positions(mut row: Row, state: String) -> Row {
+    const STATE: usize = 4;
+    const POSITIONS: usize = 7;
+    if let Some(cell) = row.get_mut(STATE) {
+        *cell = state.into();
+    }
+    row.extend(std::iter::repeat_n(Cell::from(0), POSITIONS));
+    row
 }
 
 fn socket(socket: &Socket<'_>) -> Row {
@@ -145,7 +166,8 @@ mod tests {
         record.requested_at(1_709_208_005_000_000);
         record.enter(ClientState::Waiting, None);
         let row = client(&record, 1_709_208_007_000_030);
-        assert_eq!(row.len(), columns::SOCKETS.len());
+        assert_eq!(row.len(), columns::CONNECTIONS.len());
+        assert_eq!(client_socket(&record, 0).len(), columns::SOCKETS.len());
         let row = shown(&row);
         assert_eq!(row[..9].join(" "), "C alice app none waiting 10.0.0.9 40000 10.0.0.1 6432");
         assert_eq!(row[10..].join("|"), "2024-02-29 12:00:05 UTC|2|30|0|0xc00000000012||0||psql|0|18");

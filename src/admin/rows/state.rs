@@ -1,4 +1,4 @@
-//! `SHOW VERSION`, `SHOW STATE`, `SHOW CONFIG`.
+//! `SHOW VERSION`, `SHOW STATE`, `SHOW CONFIG`, `SHOW SETTINGS`.
 
 use super::{Row, row};
 use crate::admin::ConfigRow;
@@ -17,5 +17,12 @@ pub(in crate::admin) fn state(is_paused: bool) -> [Row; 2] {
 
 pub(in crate::admin) fn config(setting: &ConfigRow) -> Row {
     let changeable = if setting.changeable { "yes" } else { "no" };
-    row![&setting.key, &setting.value, &setting.default, changeable]
+    row![&setting.key, setting.value.as_ref(), setting.default.as_ref(), changeable]
+}
+
+/// The same, with its origin.
+pub(in crate::admin) fn setting(setting: &ConfigRow) -> Row {
+    let mut row = config(setting);
+    row.push((&setting.origin).into());
+    row
 }

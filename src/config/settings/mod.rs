@@ -170,7 +170,38 @@ impl Setting {
     pub(super) fn is_own(&self) -> bool {
         OWN.contains(&self.name)
     }
+
+    /// Whether PgBouncer's `SHOW CONFIG` lists it.
+    pub(super) fn is_listed(&self) -> bool {
+        !self.is_own() && !UNLISTED.contains(&self.name)
+    }
+
+    /// Whether PgBouncer shows NULL where nobody has set it.
+    pub(super) fn is_null_unset(&self) -> bool {
+        NULL_UNSET.contains(&self.name)
+    }
+
+    /// Whether PgBouncer shows NULL for its default.
+    pub(super) fn is_null_by_default(&self) -> bool {
+        self.is_null_unset() || NULL_BY_DEFAULT.contains(&self.name)
+    }
 }
+
+/// Settings of PgBouncer that PgBouncer 1.26 on Linux does not list.
+const UNLISTED: [&str; 2] = ["service_name", "suspend_timeout"];
+
+const NULL_UNSET: [&str; 8] = [
+    "auth_dbname",
+    "auth_file",
+    "auth_ident_file",
+    "auth_ldap_options",
+    "auth_user",
+    "client_tls13_ciphers",
+    "server_tls13_ciphers",
+    "user",
+];
+
+const NULL_BY_DEFAULT: [&str; 2] = ["conffile", "verbose"];
 
 /// General settings that PgBouncer does not have.
 const OWN: [&str; 8] = [
@@ -232,6 +263,9 @@ mod tests {
     fn own_settings_are_in_the_table() {
         for name in OWN {
             assert!(find(&Section::Own, name).is_some(), "{name}");
+        }
+        for name in UNLISTED.iter().chain(&NULL_UNSET).chain(&NULL_BY_DEFAULT) {
+            assert!(find(&Section::General, name).is_some(), "{name}");
         }
         assert!(find(&Section::Own, "pool_mode").is_none());
     }
