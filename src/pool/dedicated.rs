@@ -86,6 +86,8 @@ impl ServerPool {
     /// Closes an idle server, or the next that comes back, and asks other pools too where the limit is theirs as well.
     fn make_place(&self, full: Full) {
         if self.evict_one() {
+            let (database, user) = (&self.id.database, &self.id.user);
+            tracing::info!(database, user, "server closed: evicted for {}", full.setting());
             return;
         }
         self.claims.fetch_max(1, Ordering::AcqRel);
