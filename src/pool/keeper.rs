@@ -216,7 +216,8 @@ impl<C: Connector> Pool<C> {
         let (peer, process) = server.identity();
         let id = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
         let record = ServerRecord::new(id, self.id.user.clone(), self.id.database.clone(), peer, process)
-            .of_generation(generation);
+            .of_generation(generation)
+            .withdrawn_by(server.withdrawal());
         record.enter(ServerState::Idle, None);
         tracing::debug!(
             server = id,

@@ -68,6 +68,10 @@ pub trait Pooled: Send + 'static {
     fn is_withdrawn(&self) -> bool {
         false
     }
+    /// The flag that tells so, to be looked at from outside.
+    fn withdrawal(&self) -> Option<Arc<AtomicBool>> {
+        None
+    }
     /// Ends it; the future is done when it is really gone.
     fn close(self) -> impl Future<Output = ()> + Send;
     /// What it reported at login.

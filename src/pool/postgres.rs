@@ -10,7 +10,7 @@ use crate::stats::Peer;
 use crate::wire::sqlstate;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -321,6 +321,10 @@ impl Pooled for Server {
 
     fn is_withdrawn(&self) -> bool {
         Self::is_withdrawn(self)
+    }
+
+    fn withdrawal(&self) -> Option<Arc<AtomicBool>> {
+        self.standing.as_ref().map(crate::net::Standing::lost)
     }
 
     async fn check(&mut self, query: &str) -> bool {

@@ -119,7 +119,7 @@ pub(in crate::config) const GENERAL: &[Setting] = &[
     Setting::honoured("max_user_connections", COUNT, "0", "Server connections of one user over all databases; 0 is unlimited."),
     Setting::honoured("metrics_listen", Text, "", "host:port where GET /metrics answers; empty is off. It shows names of databases and users: keep it inside.").restart(),
     Setting::honoured("min_pool_size", COUNT, "0", "Server connections kept open in a pool. Warm pools answer a burst at once, but hold connections when nobody asks."),
-    Setting::honoured("peer_id", Integer { min: 0, max: 16_383 }, "0", "This process in a group of peers that clients reach at one address; 0 stands alone. Cancel requests for another's clients are forwarded to it, see [peers]."),
+    Setting::honoured("peer_id", Integer { min: 0, max: 65_535 }, "0", "This process in a group of peers that clients reach at one address; 0 stands alone. Cancel requests for another's clients are forwarded to it, see [peers]."),
     Setting::honoured("pidfile", Path, "", "File for the process id; -d needs it.").restart(),
     Setting::ignored("pkt_buf", Bytes, "4096", "buffers have their own size", "Size of a socket buffer.").restart(),
     Setting::honoured("pool_idle_timeout", Seconds, "0", "Forget an unused pool after this time; 0 is never."),
