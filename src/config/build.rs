@@ -73,8 +73,8 @@ fn entry(config: &mut Config, values: &Values, findings: &mut Findings) {
 
 fn advise_database(config: &Config, database: &Database, values: &Values, findings: &mut Findings) {
     if config.auth.method == AuthMethod::Any && database.user.is_none() {
-        let text = "auth_type=any does not know who a client is: the database needs a user to log in as";
-        findings.error_in(&values.origin, &values.section, Problem::Conflict(text.to_owned()));
+        let text = "auth_type=any does not know who a client is: logins are refused until a user to log in as is set";
+        findings.notice(&values.origin, &values.section, None, Remark::Advice(text.to_owned()));
     }
     if database.min_pool_size.is_some() || database.pool_size.is_some() {
         let min = database.min_pool_size.unwrap_or(config.pool.min_size);
@@ -236,11 +236,12 @@ fn user(values: &Values) -> User {
     User {
         pool_mode: pool_mode(values),
         pool_size: values.limit("pool_size"),
-        max_user_connections: values.limit("max_user_connections"),
-        query_timeout: values.timeout("query_timeout"),
-        idle_transaction_timeout: values.timeout("idle_transaction_timeout"),
-        transaction_timeout: values.timeout("transaction_timeout"),
-        client_idle_timeout: values.timeout("client_idle_timeout"),
+        // Of these, 0 is the general value, as in PgBouncer.
+        max_user_connections: values.limit("max_user_connections").flatten().map(Some),
+        query_timeout: values.timeout("query_timeout").flatten().map(Some),
+        idle_transaction_timeout: values.timeout("idle_transaction_timeout").flatten().map(Some),
+        transaction_timeout: values.timeout("transaction_timeout").flatten().map(Some),
+        client_idle_timeout: values.timeout("client_idle_timeout").flatten().map(Some),
         query_wait_timeout: values.timeout("query_wait_timeout"),
     }
 }

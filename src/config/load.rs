@@ -129,7 +129,8 @@ pub fn change_of(key: &str) -> Option<Change> {
 
 fn general(resolved: &Resolved, file: &Path) -> Vec<Effective> {
     let mut listed = Vec::new();
-    for (key, typed, origin) in resolved.general.iter() {
+    let general = &resolved.general;
+    for (key, typed, origin) in general.iter() {
         // Only PgBouncer for Windows lists this one.
         let Some(setting) = GENERAL.iter().find(|setting| setting.name == key && key != "service_name")
         else {
@@ -140,7 +141,9 @@ fn general(resolved: &Resolved, file: &Path) -> Vec<Effective> {
         listed.push(Effective {
             section: if setting.is_own() { Section::Own } else { Section::General },
             key,
-            value: (!unset).then(|| shown(typed, setting.is_secret())),
+            value: (!unset).then(|| {
+                general.written(key).map_or_else(|| shown(typed, setting.is_secret()), str::to_owned)
+            }),
             default: (!setting.is_null_by_default()).then_some(default),
             is_listed: setting.is_listed(),
             change: setting.change,

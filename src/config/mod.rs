@@ -17,6 +17,7 @@ mod environment;
 mod error;
 mod front;
 mod hosts;
+mod lenient;
 mod load;
 mod model;
 mod peers;

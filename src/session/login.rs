@@ -8,7 +8,7 @@ use super::run::Session;
 use super::{FAREWELL, Service, peers, welcome};
 use crate::auth::ChannelBinding;
 use crate::auth::{Exchange, Proof, Step};
-use crate::config::Config;
+use crate::config::{AuthMethod, Config};
 use crate::net::{Dialogue, Ends, Stream};
 use crate::pool::ServerPool;
 use crate::server::Settings;
@@ -85,7 +85,7 @@ impl Front {
     async fn log_in(&mut self, service: &Arc<Service>, mut startup: Startup) -> Result<Entrance, Departure> {
         let config = service.config.load_full();
         let applicant = self.identify(&mut startup)?;
-        if is_console(&applicant.database) {
+        if is_console(&config, &applicant.database) {
             // The console takes no client's place, so that it can be reached when all are taken.
             self.authenticate(service, &applicant).await?;
             let application_name = startup.take("application_name").unwrap_or_default();
@@ -201,6 +201,7 @@ impl Front {
     ) -> Result<Entrance, Departure> {
         let Applicant { user, database, version } = applicant;
         let asked = welcome::asked_for(startup, &config)?;
+        refuse_nobody(service, &config, &database)?;
         let Some(pool) = service.pools.pool(&config, &database, &user) else {
             return Err(departure::no_database(&database));
         };
@@ -287,9 +288,23 @@ impl Front {
     }
 }
 
-/// The console goes by the names that PgBouncer and pgweir have; no configuration can give them to a database.
-fn is_console(database: &str) -> bool {
-    matches!(database, "pgbouncer" | "pgweir")
+/// The console goes by the names that PgBouncer and pgweir have. A configuration can give the second one to a database, as
+/// one made for PgBouncer may.
+fn is_console(config: &Config, database: &str) -> bool {
+    database == "pgbouncer" || (database == "pgweir" && !config.databases.contains_key(database))
+}
+
+/// With `auth_type = any` nobody knows who a client is, so a server must not be logged in as whoever it says it is.
+fn refuse_nobody(service: &Service, config: &Config, database: &str) -> Result<(), Departure> {
+    let is_any = |config: &Config| config.auth.method == AuthMethod::Any;
+    let is_forced = config.database(database).is_none_or(|entry| entry.user.is_some());
+    if is_forced || !(is_any(config) || is_any(&service.config.load())) {
+        return Ok(());
+    }
+    Err(Report::fatal(sqlstate::PROTOCOL_VIOLATION, "bouncer config error")
+        .detail("auth_type = any does not know who a client is, so the database needs a user to log in as.")
+        .hint("Set user in the database's entry, or another auth_type.")
+        .into())
 }
 
 /// The values that PostgreSQL reads as no.
