@@ -102,7 +102,9 @@ fn main() -> ExitCode {
 }
 
 fn check(file: &std::path::Path) -> anyhow::Result<()> {
-    print!("{}", check_report(&Config::load(file, &process_environment)?));
+    let loaded = Config::load(file, &process_environment)?;
+    print!("{}", check_report(&loaded));
+    print!("{}", app::rules_report(&loaded.config)?);
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 
 const A: u16 = 1;
@@ -23,6 +23,8 @@ enum Answer {
     Silence,
     /// The first octets of an answer of somebody who only guesses, and then the right one.
     AfterAGuess(Ipv4Addr),
+    /// Over UDP only that it does not fit; the address comes over TCP.
+    TooLong(Ipv4Addr),
 }
 
 /// A DNS server.
@@ -34,10 +36,12 @@ struct Dns {
 
 impl Dns {
     async fn start() -> Self {
-        let socket = UdpSocket::bind(("127.0.0.1", 0)).await.unwrap();
+        let socket = UdpSocket::bind(("127.0.0.1", free_port())).await.unwrap();
         let address = socket.local_addr().unwrap();
+        let listener = TcpListener::bind(address).await.unwrap();
         let dns = Self { address, names: Arc::default(), asked: Arc::default() };
         let (names, asked) = (Arc::clone(&dns.names), Arc::clone(&dns.asked));
+        tokio::spawn(answer_over_tcp(listener, Arc::clone(&names)));
         tokio::spawn(async move {
             let mut block = [0; 512];
             while let Ok((count, from)) = socket.recv_from(&mut block).await {
@@ -62,6 +66,18 @@ impl Dns {
 
     fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
+    }
+}
+
+async fn answer_over_tcp(listener: TcpListener, names: Arc<Mutex<HashMap<String, Answer>>>) {
+    while let Ok((mut stream, _)) = listener.accept().await {
+        let mut asked = vec![0; usize::from(stream.read_u16().await.unwrap())];
+        stream.read_exact(&mut asked).await.unwrap();
+        let (name, kind) = question(&asked);
+        let Some(Answer::TooLong(ip)) = names.lock().unwrap().get(&name).cloned() else { continue };
+        let reply = replies(&asked, kind, &Answer::Four(vec![ip])).remove(0);
+        let length = u16::try_from(reply.len()).unwrap();
+        stream.write_all(&[&length.to_be_bytes(), &reply[..]].concat()).await.unwrap();
     }
 }
 
@@ -109,6 +125,11 @@ fn replies(question: &[u8], kind: u16, answer: &Answer) -> Vec<Vec<u8>> {
             vec![guess, records(vec![record(A, &ip.octets())])]
         }
         Answer::AfterAGuess(_) => vec![records(Vec::new())],
+        Answer::TooLong(_) => {
+            let mut reply = records(Vec::new());
+            reply[2] |= 2;
+            vec![reply]
+        }
     }
 }
 
@@ -279,6 +300,16 @@ async fn a_name_that_nobody_knows_is_an_error_until_it_is_known() {
 async fn a_guessed_answer_is_not_believed() {
     let dns = Dns::start().await;
     dns.say("db.example", Answer::AfterAGuess(Ipv4Addr::LOCALHOST));
+    let pooler = builder(&dns, "db.example", Postgres::shared().port()).start();
+    let mut raw = pooler.raw().await;
+    raw.query("BEGIN").await;
+    assert_eq!(at(&pooler).await, ["127.0.0.1"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_fit_is_fetched_over_tcp() {
+    let dns = Dns::start().await;
+    dns.say("db.example", Answer::TooLong(Ipv4Addr::LOCALHOST));
     let pooler = builder(&dns, "db.example", Postgres::shared().port()).start();
     let mut raw = pooler.raw().await;
     raw.query("BEGIN").await;

@@ -246,7 +246,8 @@ async fn without_a_fallback_only_what_is_listed_is_there() {
     let pooler = Pgweir::start_text("pgbouncer.ini", |port, _| {
         format!(
             "[databases]\nonly = host=127.0.0.1 port={server} dbname=weir user=weir_trust\n[pgbouncer]\n\
-             listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
+             listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n\
+             [databases]\nopen = host=127.0.0.1 port={server} dbname=weir\n"
         )
     });
     let mut raw = Raw::open(pooler.port()).await;
@@ -259,4 +260,7 @@ async fn without_a_fallback_only_what_is_listed_is_there() {
         ("3D000", "no such database: weir")
     );
     raw.expect_eof().await;
+    let mut raw = Raw::open(pooler.port()).await;
+    let refused = raw.try_start(&[("user", "weir_trust"), ("database", "open")], "").await.unwrap_err();
+    assert_eq!((refused.field('C').as_str(), refused.field('M').as_str()), ("08P01", "bouncer config error"));
 }

@@ -160,16 +160,67 @@ async fn a_peer_that_hangs_takes_its_slots_and_no_more() {
         let row = pooler.console("SHOW PEER_POOLS").await.remove(0);
         row.into_iter().map(Option::unwrap).collect::<Vec<_>>()
     };
-    let late = ask();
+    let late = tokio::spawn(refused_cancel(port, &[1, 2, 0, 4, 5, 6, 7, 3]));
     let deadline = tokio::time::Instant::now() + common::PATIENCE;
     while row().await != ["2", "2", "1", "2", "0"] {
         assert!(tokio::time::Instant::now() < deadline, "{:?}", row().await);
     }
-    patiently("end of the one that waits", late).await.unwrap();
-    assert!(pooler.log().contains("cancel_wait_timeout"), "{}", pooler.log());
+    assert_eq!(patiently("end of the one that waits", late).await.unwrap(), "cancel_wait_timeout");
     assert_eq!((peer.accepted(), hanging.is_finished(), other.is_finished()), (2, false, false));
     hanging.abort();
     other.abort();
+}
+
+/// What a cancel request is told that comes to nothing.
+async fn refused_cancel(port: u16, key: &[u8]) -> String {
+    let mut raw = Raw::open(port).await;
+    raw.write(&frontend::cancel_request(key)).await;
+    raw.last_words().await.field('M')
+}
+
+/// As many cancels at a time as the pool has places, and `cancel_wait_timeout` for the others.
+#[tokio::test]
+async fn a_server_that_hangs_takes_as_many_cancels_as_its_pool_has_places() {
+    let server = FakeServer::start(|mut connection, _| async move {
+        if connection.greet().await {
+            connection.read_until(b'Q').await;
+        }
+        connection.drain().await;
+    })
+    .await;
+    let pooler = Pgweir::in_front_of(server.port()).pool_size(2).setting("cancel_wait_timeout", 1).start();
+    let mut raw = Raw::login(pooler.port(), "weir", "weir", "weir").await;
+    raw.write(&frontend::query("SELECT 1")).await;
+    let (port, key) = (pooler.port(), raw.key.clone());
+    until_row(&pooler, "SHOW POOLS", 6, "1").await;
+    let ask = || {
+        let key = key.clone();
+        tokio::spawn(async move { cancel(port, &key).await })
+    };
+    let hanging = [ask(), ask()];
+    until_row(&pooler, "SHOW POOLS", 4, "2").await;
+    let late = tokio::spawn({
+        let key = key.clone();
+        async move { refused_cancel(port, &key).await }
+    });
+    until_row(&pooler, "SHOW POOLS", 5, "1").await;
+    assert_eq!(patiently("end of the one that waits", late).await.unwrap(), "cancel_wait_timeout");
+    let row = pooler.console("SHOW POOLS").await.remove(0);
+    assert_eq!((row[4].as_deref(), row[5].as_deref(), row[7].as_deref()), (Some("2"), Some("0"), Some("2")));
+    assert!(hanging.iter().all(|task| !task.is_finished()));
+    hanging.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+/// Waits until a column of the first row says so.
+async fn until_row(pooler: &Pgweir, command: &str, column: usize, expected: &str) {
+    let deadline = tokio::time::Instant::now() + common::PATIENCE;
+    loop {
+        let rows = pooler.console(command).await;
+        if rows[0][column].as_deref() == Some(expected) {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{rows:?}");
+    }
 }
 
 /// A peer by its Unix socket, and one by a name of several hosts of which the first is dead.

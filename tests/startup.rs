@@ -187,7 +187,7 @@ async fn hostile_values_survive() {
 #[tokio::test]
 async fn the_welcome_tells_the_values_as_the_server_reports_them() {
     let postgres = Postgres::shared();
-    let pooler = pooler().start();
+    let pooler = pooler().setting("report_pooler", 0).start();
     let long = "x".repeat(100);
     let settings = [
         ("TimeZone", "utc"),

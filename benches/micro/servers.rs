@@ -125,5 +125,6 @@ fn settings(size: u32) -> PoolSettings {
         share_unnamed_statements: true,
         max_prepared_statements: 200,
         statement_limits: StatementLimits::default(),
+        lookup: None,
     }
 }

@@ -4,6 +4,7 @@
 
 use bytes::BytesMut;
 use pgweir::auth::UserList;
+use pgweir::auth::hba::{IdentMaps, Visit, Way, parse};
 use pgweir::config::{Config, Loaded, check_report, convert};
 use pgweir::wire::backend::{
     backend_key, command_tag, parameter_status, put_backend_key, put_parameter_status,
@@ -18,12 +19,13 @@ use std::path::PathBuf;
 pub type Target = fn(&[u8]);
 
 /// Each target by its name.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("frontend_stream", frontend_stream),
     ("startup_packet", startup_packet),
     ("options", options),
     ("backend_bodies", backend_bodies),
     ("userlist", userlist),
+    ("hba", hba),
     ("config_text", config_text),
 ];
 
@@ -155,6 +157,30 @@ pub fn userlist(data: &[u8]) {
     if let Ok(users) = UserList::parse(data) {
         assert!(users.users().all(|user| users.get(user).is_some()));
         let _shows_no_secret = format!("{users:?}");
+    }
+}
+
+/// Rules and maps: each line that says something is a rule or a flaw, a rule read again is the same rule, and nobody is let
+/// in by a line that is not there.
+pub fn hba(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (maps, _flaws) = IdentMaps::parse(text);
+    let files =
+        |name: &str| if name == "names" { Ok("alice, all @names".to_owned()) } else { Err(String::new()) };
+    let parsed = parse(text, &maps, &files);
+    let said = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).count();
+    assert_eq!(parsed.hba.rules().len() + parsed.flaws.len(), said);
+    for rule in parsed.hba.rules() {
+        let again = parse(&rule.to_string(), &maps, &files);
+        let [same] = again.hba.rules() else { panic!("{rule} is no rule of its own") };
+        assert_eq!((same.to_string(), same.method()), (rule.to_string(), rule.method()));
+    }
+    for way in [Way::Unix, Way::Plain([127, 0, 0, 1].into()), Way::Tls(std::net::Ipv6Addr::LOCALHOST.into())]
+    {
+        let visit = Visit { database: "weir", user: "alice", replication: data.len() % 2 == 0, way };
+        if let Some(rule) = parsed.hba.find(&visit) {
+            assert!(parsed.flaws.iter().all(|flaw| flaw.line != rule.line()));
+        }
     }
 }
 

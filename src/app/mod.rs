@@ -3,11 +3,13 @@
 mod listen;
 mod log;
 mod reload;
+mod rules;
 mod shutdown;
 mod tidy;
 mod workers;
 
 pub use log::Verbosity;
+pub use rules::{RulesError, rules_report};
 pub use workers::runtime;
 
 use crate::admin::{AdminConsole, Verbs};
@@ -15,12 +17,12 @@ use crate::auth::KeyCache;
 use crate::config::{Config, ConfigErrors, Loaded, process_environment};
 use crate::metrics;
 use crate::net::ListenError;
-use crate::pool::{Pools, Postgres, Whereabouts};
+use crate::pool::{AuthFileError, Pools, Postgres, Users, Whereabouts};
 use crate::session::Service;
 use crate::stats::{Gauge, Traffic};
 use arc_swap::ArcSwap;
 use listen::Bound;
-use reload::{App, Secrets};
+use reload::{Access, App};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -43,13 +45,11 @@ pub enum StartError {
     #[error(transparent)]
     Config(#[from] ConfigErrors),
     /// The auth file is wrong.
-    #[error("auth_file {}: {reason}", path.display())]
-    AuthFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        reason: String,
-    },
+    #[error(transparent)]
+    AuthFile(#[from] AuthFileError),
+    /// The rules of `auth_type = hba` are wrong.
+    #[error(transparent)]
+    Rules(#[from] RulesError),
     /// The file of name servers is of no use.
     #[error("resolv_conf {}: {error}", path.display())]
     ResolvConf {
@@ -86,13 +86,14 @@ pub async fn run(file: &Path, verbosity: Verbosity) -> Result<(), StartError> {
     log::start(&loaded.config.log, verbosity);
     loaded.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
     let config = Arc::clone(&loaded.config);
-    let secrets = Secrets::load(&config)?;
+    let access = Access::load(&config)?;
+    access.rules.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
     raise_descriptor_limit(&config);
     let bound = Bound::bind(&config)?;
     let exporter = bind_exporter(&config).await?;
     let workers = Workers::start(config.workers)?;
     let whereabouts = Whereabouts::new(&config.dns).map_err(|error| resolv_conf(&config, error))?;
-    let (app, service) = assemble(loaded, secrets, whereabouts, &workers);
+    let (app, service) = assemble(loaded, access, whereabouts, &workers);
     let listeners = bound.serve(&service, &workers);
     if let Some(listener) = exporter {
         tokio::spawn(metrics::serve(listener, Arc::clone(&service)));
@@ -110,17 +111,18 @@ fn resolv_conf(config: &Config, error: io::Error) -> StartError {
 
 fn assemble(
     loaded: Loaded,
-    secrets: Secrets,
+    access: Access,
     whereabouts: Whereabouts,
     workers: &Workers,
 ) -> (Arc<App>, Arc<Service>) {
-    let users = Arc::new(ArcSwap::from_pointee(secrets.users));
+    let users = Arc::new(Users::new(access.users));
     let keys = Arc::new(KeyCache::new(KEYS));
     let proofs = Arc::default();
     let connector = Postgres {
         users: Arc::clone(&users),
         keys: Arc::clone(&keys),
         proofs: Arc::clone(&proofs),
+        lookups: Arc::default(),
         epochs: Arc::default(),
         whereabouts: Arc::new(whereabouts),
     };
@@ -130,7 +132,7 @@ fn assemble(
         let service = Arc::new(Service {
             config: ArcSwap::new(Arc::clone(&loaded.config)),
             users,
-            terms: ArcSwap::from_pointee(secrets.terms),
+            rules: ArcSwap::from_pointee(access.rules.hba),
             keys,
             derivations: Arc::new(Semaphore::new(workers::derivations())),
             proofs,

@@ -1,47 +1,26 @@
 //! What can be told to the running program: reload and shutdown.
 
 use super::StartError;
+use super::rules::Rules;
 use crate::admin::{AdminConsole, ConfigRow, Shutdown, Verbs};
-use crate::auth::{Iterations, Method, Terms, UserList};
-use crate::config::{AuthMethod, Change, Config, ConfigErrors, Loaded, change_of, process_environment};
+use crate::config::{Change, Config, ConfigErrors, Loaded, change_of, process_environment};
+use crate::pool::Listed;
 use crate::session::{Order, Service};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::watch;
 
-/// Users and how they are asked.
+/// Who may log in, and how they are asked.
 #[derive(Debug)]
-pub(super) struct Secrets {
-    pub(super) users: UserList,
-    pub(super) terms: Terms,
+pub(super) struct Access {
+    pub(super) users: Listed,
+    pub(super) rules: Rules,
 }
 
-impl Secrets {
-    /// Reads the auth file. What users who do not exist look like depends on nothing but that file, so it survives a
-    /// restart and is the same on all instances with it.
+impl Access {
+    /// Reads the files that the configuration names.
     pub(super) fn load(config: &Config) -> Result<Self, StartError> {
-        let text = match &config.auth.file {
-            None => Vec::new(),
-            Some(path) => std::fs::read(path).map_err(|error| auth_file(config, &error))?,
-        };
-        let users = UserList::parse(&text).map_err(|error| auth_file(config, &error))?;
-        let iterations = Iterations::new(config.auth.scram_iterations).unwrap_or(Iterations::DEFAULT);
-        let terms =
-            Terms { method: method(config.auth.method), iterations, mock: users.mock(&text, iterations) };
-        Ok(Self { users, terms })
-    }
-}
-
-fn auth_file(config: &Config, reason: &dyn std::fmt::Display) -> StartError {
-    StartError::AuthFile { path: config.auth.file.clone().unwrap_or_default(), reason: reason.to_string() }
-}
-
-fn method(method: AuthMethod) -> Method {
-    match method {
-        AuthMethod::Any => Method::Any,
-        AuthMethod::Trust => Method::Trust,
-        AuthMethod::Plain => Method::Plain,
-        AuthMethod::Md5 => Method::Md5,
-        AuthMethod::ScramSha256 => Method::ScramSha256,
+        let users = Listed::load(&config.auth)?;
+        Ok(Self { users, rules: Rules::load(&config.auth)? })
     }
 }
 
@@ -68,20 +47,20 @@ impl App {
         }
     }
 
-    /// Reads the configuration and the auth file again. Either all of it is taken over or nothing.
+    /// Reads the configuration, the auth file and the rules again. Either all of it is taken over or nothing.
     pub(super) fn reload(&self) -> Result<Vec<String>, Vec<String>> {
         let _mine = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.service.config.load_full();
         let result = Config::load(&running.file, &process_environment)
             .map_err(|errors| errors.0.iter().map(ToString::to_string).collect::<Vec<_>>())
             .and_then(|loaded| {
-                Secrets::load(&loaded.config)
-                    .map(|secrets| (loaded, secrets))
+                Access::load(&loaded.config)
+                    .map(|access| (loaded, access))
                     .map_err(|error| vec![error.to_string()])
             });
         match result {
-            Ok((loaded, secrets)) => {
-                let notices = self.take_over(&running, loaded, Some(secrets));
+            Ok((loaded, access)) => {
+                let notices = self.take_over(&running, loaded, Some(access));
                 tracing::info!("configuration reloaded");
                 notices.iter().for_each(|notice| tracing::warn!("{notice}"));
                 Ok(notices)
@@ -106,12 +85,12 @@ impl App {
         let before = self.loaded().clone();
         let texts = |errors: ConfigErrors| errors.0.iter().map(|error| error.problem.to_string()).collect();
         let loaded = before.with(key, value, &process_environment).map_err::<Vec<String>, _>(texts)?;
-        let secrets = if loaded.config.auth == running.auth {
+        let access = if loaded.config.auth == running.auth {
             None
         } else {
-            Some(Secrets::load(&loaded.config).map_err(|error| vec![error.to_string()])?)
+            Some(Access::load(&loaded.config).map_err(|error| vec![error.to_string()])?)
         };
-        let notices = self.take_over(&running, loaded, secrets);
+        let notices = self.take_over(&running, loaded, access);
         notices.iter().for_each(|notice| tracing::warn!("{notice}"));
         Ok(())
     }
@@ -120,20 +99,22 @@ impl App {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_over(&self, running: &Config, loaded: Loaded, secrets: Option<Secrets>) -> Vec<String> {
+    fn take_over(&self, running: &Config, loaded: Loaded, access: Option<Access>) -> Vec<String> {
         let mut notices: Vec<String> = loaded.notices.iter().map(ToString::to_string).collect();
         let fixed = running.diff(&loaded.config).needs_restart;
         notices
             .extend(fixed.iter().map(|key| format!("{key}: the new value takes effect at the next start")));
         let config = Arc::new(Config::clone(&loaded.config).keeping_fixed(running));
         let service = &self.service;
-        if let Some(secrets) = secrets {
-            service.users.store(Arc::new(secrets.users));
-            service.terms.store(Arc::new(secrets.terms));
-            service.proofs.clear();
+        if let Some(access) = access {
+            notices.extend(access.rules.remarks);
+            service.rules.store(Arc::new(access.rules.hba));
+            service.users.replace(access.users);
         }
         service.config.store(Arc::clone(&config));
         service.adopted.clear();
+        service.proofs.keep_those_of(&service.users);
+        service.pools.lookups().forget();
         service.peers.reconfigure(&config.peering);
         for gone in service.pools.reconfigure(&config) {
             self.console.retire(&gone.id.database, gone.traffic.snapshot());

@@ -24,8 +24,8 @@ pub enum Credential {
     Plain(Password),
     /// An md5 secret: fits md5.
     Md5(Md5Secret),
-    /// The keys that a client has revealed: fit SCRAM, on a server that stores the same verifier.
-    Scram(ScramCredential),
+    /// The keys that clients have revealed: those fit SCRAM that belong to the verifier that the server stores.
+    Scram(Vec<ScramCredential>),
 }
 
 /// The weakest method that a server may ask for. libpq's `require_auth` has the same purpose.
@@ -187,6 +187,20 @@ impl From<&StoredSecret> for Credential {
 }
 
 impl Credential {
+    /// Whether a login with the other one would come to the same.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::None, Self::None) => true,
+            (Self::Plain(one), Self::Plain(two)) => one.is(two),
+            (Self::Md5(one), Self::Md5(two)) => one.is(two),
+            (Self::Scram(one), Self::Scram(two)) => {
+                one.len() == two.len() && one.iter().zip(two).all(|(one, two)| one.is(two))
+            }
+            _ => false,
+        }
+    }
+
     /// Why this cannot answer a method.
     fn unfit(&self, method: &'static str) -> LoginError {
         let credential = match self {
@@ -201,7 +215,10 @@ impl Credential {
     fn keys(&self, salt: &[u8], iterations: Iterations, cache: &KeyCache) -> Result<ScramKeys, LoginError> {
         match self {
             Self::Plain(password) => Ok(cache.keys(password, salt, iterations)),
-            Self::Scram(scram) => scram.keys_for(salt, iterations).cloned().ok_or(LoginError::StaleKeys),
+            Self::Scram(known) => {
+                let mut keys = known.iter().filter_map(|known| known.keys_for(salt, iterations));
+                keys.next().cloned().ok_or(LoginError::StaleKeys)
+            }
             Self::None | Self::Md5(_) => Err(self.unfit(SCRAM_SHA_256)),
         }
     }

@@ -36,6 +36,14 @@ impl Mock {
         Self { key: hmac(seed, &[b"pgweir mock authentication"]), iterations, disguise }
     }
 
+    /// The same ghosts, looking like others.
+    #[must_use]
+    pub fn disguised(mut self, disguise: Disguise, iterations: Option<Iterations>) -> Self {
+        self.disguise = disguise;
+        self.iterations = iterations.unwrap_or(self.iterations);
+        self
+    }
+
     pub(super) fn disguise(&self) -> Disguise {
         self.disguise
     }

@@ -9,6 +9,7 @@
 //! | [`client`] | [`ClientLogin`]: pgweir answers PostgreSQL; ends in [`Accepted`] |
 //! | [`secret`] | [`StoredSecret`], as found in a user list or in `pg_authid.rolpassword` |
 //! | [`userlist`] | [`UserList`], the file of users and secrets |
+//! | [`hba`] | [`Hba`](hba::Hba): what is asked of whom, by where they come from |
 //! | [`mock`] | [`Mock`], what makes a user who does not exist look like one who does |
 //! | [`random`] | unguessable bytes, for nonces and cancel keys |
 //! | [`password`] | [`Password`], bytes that are wiped and never shown |
@@ -32,6 +33,7 @@
 //! memory is wiped on drop.
 
 pub mod client;
+pub mod hba;
 pub mod md5;
 pub mod mock;
 pub mod password;

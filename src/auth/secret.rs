@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use super::md5::Md5Secret;
 use super::password::{Password, PasswordError};
-use super::scram::{KeyCache, Malformed, ScramKeys, ScramVerifier};
+use super::scram::{KeyCache, Malformed, ScramCredential, ScramKeys, ScramVerifier};
 
 /// A secret as a user list or `pg_authid.rolpassword` holds it. The forms are those of PostgreSQL's
 /// <https://www.postgresql.org/docs/current/catalog-pg-authid.html>, and the password itself.
@@ -59,6 +59,16 @@ impl StoredSecret {
             Self::Md5(stored) => stored.is(&Md5Secret::derive(password, user)),
             Self::Scram(stored) => verifier_accepts(stored, password, cache),
         }
+    }
+}
+
+impl StoredSecret {
+    /// A login to a server that stores the same verifier, by a password that was accepted for it. Cheap, since its keys
+    /// are known by then.
+    pub(super) fn scram_login(&self, password: &Password, cache: &KeyCache) -> Option<ScramCredential> {
+        let Self::Scram(verifier) = self else { return None };
+        let keys = cache.keys(password, verifier.salt(), verifier.iterations());
+        Some(ScramCredential::of(keys, verifier))
     }
 }
 

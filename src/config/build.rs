@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{Findings, Problem, Remark, Section};
+use super::lookup::AuthQuery;
 use super::model::{
     Auth, AuthMethod, ClientTimeouts, Config, Database, Dns, Limits, Listen, Log, LogFormat, PoolDefaults,
-    PoolMode, StatementLimits, UnixListen, User,
+    PoolMode, StatementLimits, UnixListen, User, Welcome,
 };
 use super::resolve::{Resolved, Values};
 use super::{database, peers, settings};
@@ -29,6 +30,7 @@ pub(super) fn build(resolved: &Resolved, file: &Path, findings: &mut Findings) -
         fallback: None,
         users: BTreeMap::new(),
         ignore_startup_parameters: lower(general.words("ignore_startup_parameters")),
+        welcome: welcome(general),
         dns: dns(general, findings),
         peering: peers::peering(general),
         workers: usize::try_from(general.number("workers").unwrap_or(1)).unwrap_or(1),
@@ -73,7 +75,8 @@ fn entry(config: &mut Config, values: &Values, findings: &mut Findings) {
 
 fn advise_database(config: &Config, database: &Database, values: &Values, findings: &mut Findings) {
     if config.auth.method == AuthMethod::Any && database.user.is_none() {
-        let text = "auth_type=any does not know who a client is: logins are refused until a user to log in as is set";
+        let text =
+            "auth_type=any does not know who a client is: without a user to log in as nobody gets in here";
         findings.notice(&values.origin, &values.section, None, Remark::Advice(text.to_owned()));
     }
     if database.min_pool_size.is_some() || database.pool_size.is_some() {
@@ -152,14 +155,26 @@ fn auth(general: &Values) -> Auth {
         Some("trust") => AuthMethod::Trust,
         Some("plain") => AuthMethod::Plain,
         Some("scram-sha-256") => AuthMethod::ScramSha256,
+        Some("hba") => AuthMethod::Hba,
         _ => AuthMethod::Md5,
     };
     Auth {
         method,
         file: path(general, "auth_file"),
+        hba_file: path(general, "auth_hba_file"),
+        ident_file: path(general, "auth_ident_file"),
+        query: AuthQuery::of(general),
         scram_iterations: general.number("scram_iterations").unwrap_or(4096),
         admin_users: general.words("admin_users").iter().cloned().collect(),
         stats_users: general.words("stats_users").iter().cloned().collect(),
+    }
+}
+
+fn welcome(general: &Values) -> Welcome {
+    Welcome {
+        report_pooler: general.is_on("report_pooler"),
+        add_host: general.is_on("application_name_add_host"),
+        message: general.text("login_notify_message").map(str::to_owned),
     }
 }
 

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::build::{error, pool_mode, port};
 use super::error::{Findings, Problem, Remark};
 use super::hosts::{Balance, Host, Hosts};
+use super::lookup::AuthQuery;
 use super::model::{Config, Database, Secret};
 use super::resolve::Values;
 
@@ -33,6 +34,7 @@ pub(super) fn database(values: &Values, config: &Config, findings: &mut Findings
         server_lifetime: values.timeout("server_lifetime").flatten().map(Some),
         query_wait_timeout: values.timeout("query_wait_timeout"),
         startup: startup(values),
+        auth: AuthQuery::of(values),
     })
 }
 

@@ -17,6 +17,9 @@ pub(super) enum Reading {
     Unset(String),
 }
 
+/// C's largest `int`.
+const MAX_NUMBER: u32 = 2_147_483_647;
+
 /// Settings for which a value of another range would be a danger or another place: those are refused.
 const STRICT: [&str; 3] = ["listen_port", "peer_id", "port"];
 
@@ -43,7 +46,7 @@ pub(super) fn read(section: &Section, setting: &Setting, value: &Value) -> Optio
 fn general(setting: &Setting, text: &str) -> Option<Reading> {
     match setting.kind {
         Kind::Integer { min, max } if !STRICT.contains(&setting.name) => number(setting, text, min, max),
-        Kind::Bytes | Kind::Milliseconds | Kind::Mode => number(setting, text, 0, i32::MAX.cast_unsigned()),
+        Kind::Bytes | Kind::Milliseconds | Kind::Mode => number(setting, text, 0, MAX_NUMBER),
         Kind::Boolean => {
             let is_on = value::c_integer(text)? != 0;
             Some(said(Typed::Boolean(is_on), text))

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::lookup::{AuthQuery, Lookup};
+
 /// Everything pgweir was asked to do, from one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -36,6 +38,8 @@ pub struct Config {
     pub users: BTreeMap<String, Arc<User>>,
     /// Startup parameters (lower case) that are dropped instead of applied.
     pub ignore_startup_parameters: BTreeSet<String>,
+    /// What clients are told at their login beside what PostgreSQL tells.
+    pub welcome: Welcome,
     /// How names of hosts are looked up.
     pub dns: Dns,
     /// This process among its peers.
@@ -86,6 +90,12 @@ pub struct Auth {
     pub method: AuthMethod,
     /// File of users and secrets (`userlist.txt`).
     pub file: Option<PathBuf>,
+    /// Rules in the format of `pg_hba.conf`; read with [`AuthMethod::Hba`] only.
+    pub hba_file: Option<PathBuf>,
+    /// Maps of user names for those rules.
+    pub ident_file: Option<PathBuf>,
+    /// How users who are not in the file are looked up.
+    pub query: AuthQuery,
     /// Iterations of a SCRAM secret that pgweir derives from a plain password.
     pub scram_iterations: u32,
     /// Users who may use the whole console.
@@ -107,6 +117,19 @@ pub enum AuthMethod {
     Md5,
     /// SCRAM-SHA-256.
     ScramSha256,
+    /// By the first rule of `auth_hba_file` that fits.
+    Hba,
+}
+
+/// What clients are told at their login beside what PostgreSQL tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Welcome {
+    /// `report_pooler`: what kind of pooler this is.
+    pub report_pooler: bool,
+    /// `application_name_add_host`: their address, in their own application_name.
+    pub add_host: bool,
+    /// `login_notify_message`.
+    pub message: Option<String>,
 }
 
 /// Limits on the process as a whole.
@@ -265,6 +288,8 @@ pub struct Database {
     pub query_wait_timeout: Option<Option<Duration>>,
     /// Startup parameters sent to the server: client_encoding, datestyle, timezone, application_name.
     pub startup: BTreeMap<String, String>,
+    /// Overrides `auth_user`, `auth_query` and `auth_dbname`.
+    pub auth: AuthQuery,
 }
 
 /// An entry of `[users]`: overrides of the database's and the global settings.
@@ -359,6 +384,8 @@ pub struct PoolSettings {
     pub share_unnamed_statements: bool,
     /// See [`PoolDefaults::statement_limits`].
     pub statement_limits: StatementLimits,
+    /// Who is asked for the user's secret when the auth file does not know it.
+    pub lookup: Option<Arc<Lookup>>,
 }
 
 impl Config {
@@ -373,6 +400,12 @@ impl Config {
     /// A user's own setting wins over its database's, and that over the default.
     #[must_use]
     pub fn pool_settings(&self, database: &str, user: &str) -> Option<PoolSettings> {
+        let lookup = self.lookup(database).map(Arc::new);
+        self.plain_pool_settings(database, user).map(|settings| PoolSettings { lookup, ..settings })
+    }
+
+    /// The same without anybody to ask for secrets.
+    pub(super) fn plain_pool_settings(&self, database: &str, user: &str) -> Option<PoolSettings> {
         let entry = self.database(database)?;
         let defaults = &self.pool;
         let overrides = self.users.get(user).map(Arc::as_ref);
@@ -404,6 +437,7 @@ impl Config {
             max_prepared_statements: defaults.max_prepared_statements,
             share_unnamed_statements: defaults.share_unnamed_statements,
             statement_limits: defaults.statement_limits,
+            lookup: None,
         })
     }
 

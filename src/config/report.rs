@@ -26,13 +26,16 @@ pub fn check_report(loaded: &Loaded) -> String {
     }
     entries(&mut report, "databases", loaded);
     entries(&mut report, "users", loaded);
+    entries(&mut report, "peers", loaded);
     notices(&mut report, loaded);
     report
 }
 
 fn entries(report: &mut String, table: &str, loaded: &Loaded) {
     let config = &loaded.config;
+    let peers: Vec<String> = config.peering.peers.keys().map(ToString::to_string).collect();
     let names: Vec<&str> = match table {
+        "peers" => peers.iter().map(String::as_str).collect(),
         "users" => config.users.keys().map(String::as_str).collect(),
         _ => {
             config.databases.keys().map(String::as_str).chain(config.fallback.as_ref().map(|_| "*")).collect()

@@ -20,10 +20,12 @@ const POOLS: [Figure<PoolSnapshot>; 12] = [
         (float(p.clients) - count(p.waiting)).max(0.0)
     }),
     ("client_waiting_connections", "Clients that wait for a server.", |p| count(p.waiting)),
-    ("client_active_cancel_connections", "Cancel requests under way; always 0.", |_| 0.0),
-    ("client_waiting_cancel_connections", "Cancel requests that wait; always 0.", |_| 0.0),
+    ("client_active_cancel_connections", "Cancel requests under way.", |p| f64::from(p.cancelling)),
+    ("client_waiting_cancel_connections", "Cancel requests that wait.", |p| float(p.cancels_waiting)),
     ("server_active_connections", "Servers linked to a client.", |p| count(p.active)),
-    ("server_active_cancel_connections", "Servers that forward a cancel request; always 0.", |_| 0.0),
+    ("server_active_cancel_connections", "Connections that forward a cancel request.", |p| {
+        f64::from(p.cancelling)
+    }),
     ("server_being_canceled_connections", "Servers held back by a cancel request.", |p| {
         count(p.being_canceled)
     }),

@@ -21,6 +21,8 @@ fn pool(database: &str, user: &str) -> PoolSnapshot {
         active: 3,
         idle: 4,
         tested: 0,
+        cancelling: 0,
+        cancels_waiting: 0,
         being_canceled: 0,
         login: 1,
         size: Some(20),

@@ -155,6 +155,24 @@ impl Stream {
         }
     }
 
+    /// The system's user at the other end of a Unix socket; `None` over TCP.
+    #[must_use]
+    pub fn peer_uid(&self) -> Option<u32> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(stream) => stream.peer_cred().ok().map(|peer| peer.uid()),
+        }
+    }
+
+    /// The process at the other end of a Unix socket; `None` over TCP.
+    #[must_use]
+    pub fn peer_process(&self) -> Option<i32> {
+        match self {
+            Self::Tcp(_) => None,
+            Self::Unix(stream) => stream.peer_cred().ok().and_then(|peer| peer.pid()),
+        }
+    }
+
     /// Whether the reactor has heard anything of this socket since it was last read empty: bytes, end or error. Costs no
     /// system call while all is quiet.
     #[must_use]

@@ -4,11 +4,14 @@
 //! [`Seat`](quota) under the limits lives inside each server; the keeper dials, retires and retries. A server leaves as
 //! a [`Checkout`] and comes back only with a proof that it is clean; a checkout that is dropped closes its server.
 
+mod cancels;
 mod checkout;
+mod dedicated;
 mod gates;
 mod health;
 mod keeper;
 mod line;
+mod lookup;
 mod member;
 mod postgres;
 mod quota;
@@ -16,13 +19,18 @@ mod rack;
 mod registry;
 #[cfg(test)]
 mod tests;
+mod users;
 mod whereabouts;
 
+pub use cancels::{CancelTurn, Cancels};
 pub use checkout::Checkout;
+pub use dedicated::Dedicated;
 pub use gates::{Gate, OrderError};
+pub use lookup::{Found, LookupError, Lookups};
 pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool};
 pub use quota::{Full, Quota, Quotas};
 pub use registry::{PoolSnapshot, Pools};
+pub use users::{AuthFileError, Listed, Users};
 pub use whereabouts::{Site, Whereabouts};
 
 use crate::config::PoolSettings;
@@ -130,6 +138,10 @@ pub struct Pool<C: Connector> {
     wake: Arc<Notify>,
     shared: Shared,
     turn: AtomicU64,
+    /// Clients that wait for a server of their own, and how many servers that come back are to be closed for them.
+    seekers: AtomicU64,
+    claims: AtomicU64,
+    cancels: Arc<Cancels>,
 }
 
 /// What all pools of a process share.
@@ -177,7 +189,11 @@ impl<C: Connector> Pool<C> {
             wake,
             shared,
             turn: AtomicU64::new(0),
+            seekers: AtomicU64::new(0),
+            claims: AtomicU64::new(0),
+            cancels: Arc::default(),
         });
+        pool.cancels.set_limit(pool.quotas.pool.limit());
         pool.shared.runtimes[0].spawn(keeper::keep(Arc::downgrade(&pool)));
         pool
     }
@@ -203,6 +219,12 @@ impl<C: Connector> Pool<C> {
     #[must_use]
     pub fn servers(&self) -> &Roll<ServerRecord> {
         &self.servers
+    }
+
+    /// Cancel requests for its clients.
+    #[must_use]
+    pub fn cancels(&self) -> &Arc<Cancels> {
+        &self.cancels
     }
 
     /// Its limits and their use.
@@ -347,7 +369,13 @@ impl<C: Connector> Pool<C> {
         now: Instant,
     ) -> Option<(TicketInHand, Held<C::Server>)> {
         let outdated = member.generation != self.generation.load(Ordering::Acquire);
-        if outdated || member.server.is_withdrawn() || member.is_expired(now) || self.quotas.excess() > 0 {
+        let claimed = self.claims.load(Ordering::Relaxed) > 0 && self.claims.swap(0, Ordering::AcqRel) > 0;
+        if claimed
+            || outdated
+            || member.server.is_withdrawn()
+            || member.is_expired(now)
+            || self.quotas.excess() > 0
+        {
             return Some((ticket, member));
         }
         member.idle_since = now;
@@ -379,8 +407,18 @@ impl<C: Connector> Pool<C> {
         let new = self.settings.load();
         self.round_robin.store(new.server_round_robin, Ordering::Relaxed);
         self.quotas.pool.set_limit(new.size);
+        self.cancels.set_limit(new.size);
         let login = |s: &PoolSettings| {
-            (s.hosts.clone(), s.port, s.dbname.clone(), s.user.clone(), s.password.clone(), s.startup.clone())
+            let asked = s.lookup.as_ref().map(|lookup| (lookup.database.clone(), Arc::clone(&lookup.query)));
+            (
+                s.hosts.clone(),
+                s.port,
+                s.dbname.clone(),
+                s.user.clone(),
+                s.password.clone(),
+                s.startup.clone(),
+                asked,
+            )
         };
         if login(&old) != login(&new) {
             self.health().clear();

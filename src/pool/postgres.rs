@@ -1,13 +1,14 @@
 //! Pools of PostgreSQL servers: how one is dialled with the secrets that are known.
 
 use super::whereabouts::{Site, Whereabouts};
-use super::{Checkout, Connector, Pool, Pooled};
-use crate::auth::{Credential, KeyCache, Password, ScramCredential, StoredSecret, UserList};
+use super::{Checkout, Connector, Found, Lookups, Pool, Pooled, Users};
+use crate::auth::{Credential, KeyCache, Password, ScramCredential, StoredSecret};
 use crate::config::{Host, Hosts, PoolSettings};
 use crate::server::{Clean, DialError, Parameters, Server, Target, dial};
 use crate::stats::Peer;
-use arc_swap::ArcSwap;
+use crate::wire::sqlstate;
 use std::collections::{BTreeMap, HashMap};
+use std::pin::Pin;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,21 +25,44 @@ pub type ServerCheckout = Checkout<Postgres>;
 /// SCRAM keys that clients revealed by logging in. They open any server that stores the same verifier, so that a user
 /// whose password nobody has written down can be logged in there too. They are worth a password, and die with the
 /// process.
+///
+/// A user may have several verifiers: on several servers, or an old and a new one. Each has its keys here, and keys fit
+/// no other verifier than their own, so that none of them can be wrong.
 #[derive(Debug, Default)]
-pub struct Proofs(Mutex<HashMap<String, ScramCredential>>);
+pub struct Proofs(Mutex<HashMap<String, Vec<ScramCredential>>>);
+
+/// Verifiers of one user whose keys are kept.
+const VERIFIERS: usize = 8;
+
+/// Users whose keys are kept. All of them have logged in, so there are hardly more than a cluster has roles.
+const PROVERS: usize = 65_536;
 
 impl Proofs {
-    /// Remembers what a user proved. Only users of the auth file can prove anything, so it stays as small as that.
+    /// Remembers what a user proved.
     pub fn remember(&self, user: &str, credential: ScramCredential) {
-        self.lock().insert(user.to_owned(), credential);
+        let mut known = self.lock();
+        if known.len() >= PROVERS && !known.contains_key(user) {
+            known.clear();
+        }
+        let keys = known.entry(user.to_owned()).or_default();
+        keys.retain(|other| !other.fits_like(&credential));
+        keys.insert(0, credential);
+        keys.truncate(VERIFIERS);
     }
 
-    /// Forgets what was proved by secrets that may be others now.
-    pub fn clear(&self) {
-        self.lock().clear();
+    /// Forgets the keys of users of the auth file who have another secret there by now.
+    pub fn keep_those_of(&self, users: &Users) {
+        self.lock().retain(|user, keys| match users.secret(user) {
+            None => true,
+            Some(StoredSecret::Scram(verifier)) => {
+                keys.retain(|keys| keys.belongs_to(&verifier));
+                !keys.is_empty()
+            }
+            Some(_) => false,
+        });
     }
 
-    fn of(&self, user: &str) -> Option<ScramCredential> {
+    fn of(&self, user: &str) -> Option<Vec<ScramCredential>> {
         self.lock().get(user).cloned()
     }
 
@@ -46,7 +70,7 @@ impl Proofs {
         self.lock().remove(user);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, ScramCredential>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<ScramCredential>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -66,8 +90,10 @@ impl Epochs {
 /// Dials PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct Postgres {
-    /// Users and their secrets, as of the last reload.
-    pub users: Arc<ArcSwap<UserList>>,
+    /// Users and their secrets.
+    pub users: Arc<Users>,
+    /// Secrets of users who are not among them.
+    pub lookups: Arc<Lookups>,
     /// SCRAM keys of earlier logins.
     pub keys: Arc<KeyCache>,
     /// SCRAM keys that clients revealed.
@@ -86,12 +112,23 @@ impl Connector for Postgres {
         if let Ok(server) = &mut result {
             server.state.statements.follow(self.epochs.of(settings));
         }
-        if result.as_ref().is_err_and(DialError::is_denial) {
-            // Keys of a password that was changed open nothing any longer; the next login of a client brings new ones.
+        if let Err(DialError::Refused { code, .. }) = &result
+            && code == sqlstate::INVALID_PASSWORD
+        {
+            // Keys that were refused open nothing; the next login of a client brings new ones.
             self.proofs.forget(&settings.user);
         }
         result
     }
+}
+
+/// Where a secret comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Secrets {
+    /// As it is known.
+    Known,
+    /// As it is now.
+    Fresh,
 }
 
 impl Postgres {
@@ -101,6 +138,24 @@ impl Postgres {
         &self,
         settings: &PoolSettings,
         startup: &BTreeMap<String, String>,
+    ) -> Result<Server, DialError> {
+        let credential = self.credential(settings, Secrets::Known).await;
+        let result = self.dial_hosts(settings, startup, &credential).await;
+        if result.as_ref().is_err_and(DialError::is_denial) {
+            // The password may be another one by now: once more with the secret as it is, if it is another.
+            let fresh = self.credential(settings, Secrets::Fresh).await;
+            if !fresh.is(&credential) {
+                return self.dial_hosts(settings, startup, &fresh).await;
+            }
+        }
+        result
+    }
+
+    async fn dial_hosts(
+        &self,
+        settings: &PoolSettings,
+        startup: &BTreeMap<String, String>,
+        credential: &Credential,
     ) -> Result<Server, DialError> {
         let (mut tried, mut last, mut doubtful) = (Vec::new(), None, Vec::new());
         while let Some(host) = self.whereabouts.next_host(settings, &mut tried) {
@@ -119,7 +174,7 @@ impl Postgres {
                     continue;
                 }
                 let has_alternative = others || at + 1 < count || !doubtful.is_empty();
-                match self.dial_at(settings, startup, site, has_alternative).await {
+                match self.dial_at(settings, startup, credential, site, has_alternative).await {
                     Err(error) if !error.is_denial() => last = Some(error),
                     decided => return decided,
                 }
@@ -130,7 +185,7 @@ impl Postgres {
         }
         let count = doubtful.len();
         for (at, site) in doubtful.into_iter().enumerate() {
-            match self.dial_at(settings, startup, site, at + 1 < count).await {
+            match self.dial_at(settings, startup, credential, site, at + 1 < count).await {
                 Err(error) if !error.is_denial() => last = Some(error),
                 decided => return decided,
             }
@@ -151,6 +206,7 @@ impl Postgres {
         &self,
         settings: &PoolSettings,
         startup: &BTreeMap<String, String>,
+        credential: &Credential,
         site: Site,
         has_alternative: bool,
     ) -> Result<Server, DialError> {
@@ -161,7 +217,7 @@ impl Postgres {
             user: settings.user.clone(),
             database: settings.dbname.clone(),
             startup: startup.clone(),
-            credential: self.credential(settings),
+            credential: credential.clone(),
             keys: Arc::clone(&self.keys),
             deadline: settings.server_connect_timeout,
         };
@@ -173,18 +229,44 @@ impl Postgres {
         result
     }
 
-    /// The entry's own password, or else what the auth file holds for the user.
-    fn credential(&self, settings: &PoolSettings) -> Credential {
+    /// The entry's own password, or else what the auth file holds for the user, or else what `auth_query` says.
+    async fn credential(&self, settings: &PoolSettings, which: Secrets) -> Credential {
         if let Some(password) = &settings.password {
             return Password::new(password.reveal()).map_or(Credential::None, Credential::Plain);
         }
-        match self.users.load().get(&settings.user) {
+        if which == Secrets::Fresh {
+            self.users.refresh().await;
+        }
+        let secret = match self.users.secret(&settings.user) {
+            Some(secret) => Some(secret),
+            None => self.look_up(settings, which).await,
+        };
+        match secret {
             // A verifier alone proves others; with the keys that its owner revealed it opens a server.
             Some(StoredSecret::Scram(_)) => {
                 self.proofs.of(&settings.user).map_or(Credential::None, Credential::Scram)
             }
-            Some(secret) => Credential::from(secret),
+            Some(secret) => Credential::from(&secret),
             None => Credential::None,
+        }
+    }
+
+    async fn look_up(&self, settings: &PoolSettings, which: Secrets) -> Option<StoredSecret> {
+        let lookup = settings.lookup.as_ref()?;
+        let known = self.lookups.known(lookup, &settings.user).filter(|_| which == Secrets::Known);
+        if known.is_some() {
+            return known;
+        }
+        // Boxed: what is asked there is asked over a server that is dialled here.
+        let asking: Pin<Box<dyn Future<Output = _> + Send>> =
+            Box::pin(self.lookups.ask(lookup, &settings.user));
+        match asking.await {
+            Ok(Found::User(secret)) => Some(secret),
+            Ok(Found::Nobody) => None,
+            Err(error) => {
+                tracing::warn!(user = settings.user, "cannot look up the secret for a server: {error}");
+                None
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! All pools of the process, and the limits that reach over several of them.
 
 use super::gates::Gates;
-use super::{Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared, Whereabouts};
-use crate::config::{Balance, Config, PoolMode};
+use super::{Lookups, Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared, Whereabouts};
+use crate::config::{Balance, Config, Lookup, PoolMode};
 use crate::net::Resolver;
 use crate::stats::{ServerState, TrafficSnapshot};
 use std::collections::HashMap;
@@ -27,6 +27,8 @@ pub(super) struct Inner {
     pub(super) gates: Gates,
     databases: HashMap<String, Arc<Quota>>,
     users: HashMap<String, Arc<Quota>>,
+    /// Connections over which secrets are asked for, by entry and `auth_user`.
+    lookups: HashMap<PoolId, Arc<ServerPool>>,
 }
 
 /// One pool as the console and the exporter show it.
@@ -50,6 +52,10 @@ pub struct PoolSnapshot {
     pub idle: usize,
     /// Servers that are being cleaned.
     pub tested: usize,
+    /// Cancel requests under way, each with a connection of its own.
+    pub cancelling: u32,
+    /// Cancel requests that wait for their turn.
+    pub cancels_waiting: u64,
     /// Servers held back by a cancel.
     pub being_canceled: usize,
     /// Servers that are being dialled.
@@ -70,6 +76,7 @@ impl Pools {
     pub fn new(connector: Postgres, runtimes: Arc<[Handle]>) -> Arc<Self> {
         let shared = Shared { numbers: Arc::new(1.into()), runtimes, crowded: Arc::new(Notify::new()) };
         let pools = Arc::new(Self { connector, shared, inner: Mutex::default(), changed: Notify::new() });
+        pools.connector.lookups.attach(&pools);
         pools.shared.runtimes[0].spawn(relieve(Arc::downgrade(&pools), Arc::clone(&pools.shared.crowded)));
         pools.shared.runtimes[0].spawn(Resolver::keep_fresh(pools.whereabouts().resolver()));
         pools
@@ -101,10 +108,43 @@ impl Pools {
         &self.connector.whereabouts
     }
 
-    /// All pools, in the order of their names.
+    /// Secrets that are asked for.
+    #[must_use]
+    pub fn lookups(&self) -> &Arc<Lookups> {
+        &self.connector.lookups
+    }
+
+    /// The connections over which secrets are asked for; `None` where that would be in too many databases.
+    ///
+    /// They are no client's, and count under no limit that clients count under: whatever those do, a login is never
+    /// kept waiting by them. There are at most as many as the lookup allows.
+    pub(super) fn lookup_pool(&self, lookup: &Lookup) -> Option<Arc<ServerPool>> {
+        let id = PoolId { database: lookup.database.clone(), user: lookup.user.clone() };
+        let mut inner = self.lock();
+        if let Some(pool) = inner.lookups.get(&id) {
+            return Some(Arc::clone(pool));
+        }
+        if !super::lookup::make_room(&mut inner.lookups) {
+            return None;
+        }
+        let unlimited = || Arc::new(Quota::new(None));
+        let pool = Arc::new(Quota::new(lookup.pool.size));
+        let quotas = Quotas { pool, database: unlimited(), user: unlimited() };
+        let settings = lookup.pool.clone();
+        let pool = Pool::start(id.clone(), settings, self.connector.clone(), quotas, self.shared.clone());
+        inner.lookups.insert(id, Arc::clone(&pool));
+        Some(pool)
+    }
+
+    /// All pools, in the order of their names. Of two of one name that of the clients is listed, and not the one over
+    /// which secrets are asked for.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<ServerPool>> {
-        let mut pools: Vec<_> = self.lock().pools.values().cloned().collect();
+        let inner = self.lock();
+        let asking = inner.lookups.iter().filter(|(id, _)| !inner.pools.contains_key(id));
+        let mut pools: Vec<_> =
+            inner.pools.values().cloned().chain(asking.map(|(_, pool)| Arc::clone(pool))).collect();
+        drop(inner);
         pools.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         pools
     }
@@ -123,7 +163,15 @@ impl Pools {
         let mut inner = self.lock();
         let mut gone = Vec::new();
         inner.gates.retain(|database| config.database(database).is_some());
-        let Inner { pools, databases, users, .. } = &mut *inner;
+        let Inner { pools, databases, users, lookups, .. } = &mut *inner;
+        lookups.retain(|id, pool| {
+            let settings = config.lookup_pool(&id.database, &id.user).filter(|_| config.asks_as(&id.user));
+            match settings {
+                Some(settings) => pool.reconfigure(settings),
+                None => pool.reconnect(),
+            }
+            config.asks_as(&id.user)
+        });
         pools.retain(|id, pool| {
             let settings = config.pool_settings(&id.database, &id.user).filter(|settings| {
                 // Another forced user, or none any longer, is another identity for the clients of this pool.
@@ -157,7 +205,7 @@ impl Pools {
     /// Closes an idle server for each pool that waits behind a limit which other pools share.
     fn make_room(&self) {
         let pools = self.list();
-        for needy in pools.iter().filter(|pool| pool.queue().0 > 0) {
+        for needy in pools.iter().filter(|pool| pool.queue().0 > 0 || pool.is_sought()) {
             let shares = |pool: &&Arc<ServerPool>| {
                 let (ours, theirs) = (needy.quotas(), pool.quotas());
                 pool.queue().0 == 0
@@ -222,6 +270,8 @@ impl ServerPool {
             active: count(ServerState::Active),
             idle: count(ServerState::Idle),
             tested: count(ServerState::Tested),
+            cancelling: self.cancels().active(),
+            cancels_waiting: self.cancels().waiting(),
             being_canceled: count(ServerState::BeingCanceled),
             login: self.dialling_count(),
             size: settings.size,

@@ -1,5 +1,6 @@
 //! One backend connection, live and understood: what it still owes, its transaction, its statements, its settings.
 
+mod ask;
 mod cancel;
 mod clean;
 mod context;
@@ -8,6 +9,7 @@ mod login;
 mod names;
 mod parameters;
 mod pending;
+mod raw;
 mod rerun;
 mod settings;
 mod shape;
@@ -16,6 +18,7 @@ mod statements;
 mod understanding;
 mod usage;
 
+pub use ask::Rows;
 pub use cancel::{CancelHandle, Cancelling};
 pub use clean::{Clean, QueryError, Unclean};
 pub use context::{PlanContext, Steering, depends_on_the_hour, speaks_of_statements, steering};
@@ -24,6 +27,7 @@ pub use login::{DialError, Target, dial};
 pub use names::{Names, is_kept};
 pub use parameters::Parameters;
 pub use pending::{Delivery, Origin, Pending, Request, Surprise};
+pub use raw::{Passed, pass_all};
 pub use rerun::{Fault, Rerun};
 pub use settings::{Settings, is_setting_name};
 pub use shape::Shape;

@@ -1,6 +1,7 @@
 //! Clients as the rest of the program sees them: a record, a cancel key, a way to give one an order.
 
 use super::keys;
+use crate::pool::Cancels;
 use crate::server::{CancelHandle, Cancelling};
 use crate::stats::{ClientRecord, Entry, Gauge, GaugeGuard, Identity, Peer, Roll, shrink};
 use crate::wire::{CancelKey, ProtocolVersion};
@@ -9,7 +10,9 @@ use std::collections::hash_map;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
+use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 /// What a client's session is told from outside. An order is not a queue: a later one of the same kind adds nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +59,8 @@ pub struct ClientHandle {
     /// What is shown of it.
     pub record: ClientRecord,
     key: CancelKey,
+    /// Whose turn it is to cancel in its pool.
+    cancels: Arc<Cancels>,
     target: Mutex<CancelTarget>,
     orders: AtomicU8,
     waker: Mutex<Option<Waker>>,
@@ -124,6 +129,11 @@ impl ClientHandle {
             }
             _ => None,
         }
+    }
+
+    /// Whether a server works for this client.
+    fn has_server(&self) -> bool {
+        matches!(&*self.target(), CancelTarget::Server(_))
     }
 
     /// Whether that server still works on a request of this client.
@@ -197,6 +207,8 @@ pub(super) struct Credentials {
     pub(super) version: ProtocolVersion,
     /// The number of this process among its peers, which shows in the key; 0 without peers.
     pub(super) peer: u16,
+    /// Whose turn it is to cancel in its pool.
+    pub(super) cancels: Arc<Cancels>,
     /// Its place under `max_client_conn`.
     pub(super) admission: Admission,
     /// Its place among the clients of its pool.
@@ -223,12 +235,13 @@ impl Clients {
     ///
     /// When the system gives no random bytes.
     pub(super) fn register(&self, credentials: Credentials) -> Result<Registration, getrandom::Error> {
-        let Credentials { record, version, peer, admission, in_pool } = credentials;
+        let Credentials { record, version, peer, cancels, admission, in_pool } = credentials;
         let id = record.id;
         let (index, key) = self.reserve_key(id, version, peer)?;
         let handle = ClientHandle {
             record,
             key,
+            cancels,
             target: Mutex::default(),
             orders: AtomicU8::new(0),
             waker: Mutex::default(),
@@ -309,10 +322,19 @@ impl Clients {
         find(key, false).or_else(|| find(&keys::as_given(key)?, true))
     }
 
-    /// Cancels what the owner of a key runs or waits with, and returns when that has arrived or was dropped: only then
+    /// Cancels what the owner of a key runs or waits with, as soon as it has a turn within `wait`, and returns when that has arrived or was dropped: only then
     /// the connection that asked for it may be closed. A key that is not exactly right does nothing.
-    pub(super) async fn cancel(&self, key: &CancelKey) -> Cancelled {
+    pub(super) async fn cancel(&self, key: &CancelKey, wait: Option<Duration>) -> Cancelled {
         let Some(client) = self.owner(key) else { return Cancelled::UnknownKey };
+        // Only who has a server waits for a turn; a place in line is left at once.
+        let _turn = match (client.has_server(), wait) {
+            (false, _) => None,
+            (true, None) => Some(client.cancels.turn().await),
+            (true, Some(limit)) => match timeout(limit, client.cancels.turn()).await {
+                Ok(turn) => Some(turn),
+                Err(_) => return Cancelled::TimedOut,
+            },
+        };
         let Some((cancelling, server)) = client.begin_cancel() else { return Cancelled::NothingRuns };
         match cancelling.send(|| client.is_served_by(&server)).await {
             Ok(()) => Cancelled::Sent,
@@ -328,6 +350,8 @@ pub(super) enum Cancelled {
     Sent,
     /// The client runs nothing on a server; if it waits in line, it was told to leave.
     NothingRuns,
+    /// It waited for longer than `cancel_wait_timeout`.
+    TimedOut,
     /// No client has this key.
     UnknownKey,
     /// The server could not be told.
@@ -359,7 +383,9 @@ mod tests {
         let record = ClientRecord::new(id, Arc::default(), Peer::default());
         let admission = clients.admit(10).unwrap();
         let in_pool = Gauge::default().enter();
-        clients.register(Credentials { record, version, peer: 0, admission, in_pool }).unwrap()
+        clients
+            .register(Credentials { record, version, peer: 0, cancels: Arc::default(), admission, in_pool })
+            .unwrap()
     }
 
     #[test]
@@ -388,18 +414,18 @@ mod tests {
         let client = register(&clients, ProtocolVersion::V3_0);
         let mut wrong = client.key().clone();
         wrong.secret[0] ^= 1;
-        assert!(matches!(clients.cancel(&wrong).await, Cancelled::UnknownKey));
-        assert!(matches!(clients.cancel(client.key()).await, Cancelled::NothingRuns));
+        assert!(matches!(clients.cancel(&wrong, None).await, Cancelled::UnknownKey));
+        assert!(matches!(clients.cancel(client.key(), None).await, Cancelled::NothingRuns));
         client.wait_in_line();
-        assert!(matches!(clients.cancel(&wrong).await, Cancelled::UnknownKey));
+        assert!(matches!(clients.cancel(&wrong, None).await, Cancelled::UnknownKey));
         assert!(!client.take_order(Order::Cancel));
-        assert!(matches!(clients.cancel(client.key()).await, Cancelled::NothingRuns));
+        assert!(matches!(clients.cancel(client.key(), None).await, Cancelled::NothingRuns));
         assert!(client.take_order(Order::Cancel));
         let server = Arc::new(CancelHandle::new(Address::Unix("/nowhere".into()), None));
         client.link(&server);
-        assert!(matches!(clients.cancel(client.key()).await, Cancelled::NothingRuns));
+        assert!(matches!(clients.cancel(client.key(), None).await, Cancelled::NothingRuns));
         server.set_busy(true);
-        assert!(matches!(clients.cancel(client.key()).await, Cancelled::Sent));
+        assert!(matches!(clients.cancel(client.key(), None).await, Cancelled::Sent));
         assert!(!server.is_fenced());
     }
 }

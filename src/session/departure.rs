@@ -47,6 +47,14 @@ pub(super) fn login_timeout() -> Departure {
         .into()
 }
 
+/// A cancel request had no turn in time.
+pub(super) fn cancel_wait_timeout() -> Departure {
+    Report::fatal(sqlstate::PROTOCOL_VIOLATION, "cancel_wait_timeout")
+        .detail("So many cancel requests are under way as the pool may have servers.")
+        .hint("cancel_wait_timeout limits the wait.")
+        .into()
+}
+
 /// The client broke the protocol.
 pub(super) fn violation(message: impl Into<String>) -> Departure {
     Report::fatal(sqlstate::PROTOCOL_VIOLATION, message).into()
@@ -59,10 +67,25 @@ pub(super) fn too_many_clients(config: &Config) -> Departure {
         .into()
 }
 
+/// The startup parameter `replication` is neither a boolean nor `database`.
+pub(super) fn not_replication(value: &str) -> Departure {
+    let text = format!("invalid value for parameter \"replication\": \"{value}\"");
+    Report::fatal(sqlstate::INVALID_PARAMETER_VALUE, text)
+        .hint("Valid values are: \"false\", 0, \"true\", 1, \"database\".")
+        .into()
+}
+
 /// There is no such database.
 pub(super) fn no_database(name: &str) -> Departure {
     Report::fatal(sqlstate::INVALID_CATALOG_NAME, format!("no such database: {name}"))
         .hint("Add it to [databases], or add the entry \"*\" for all names.")
+        .into()
+}
+
+/// Nobody knows who the client is, and the database does not say whom to log in as.
+pub(super) fn nobody_to_log_in_as() -> Departure {
+    Report::fatal(sqlstate::PROTOCOL_VIOLATION, "bouncer config error")
+        .detail("auth_type = any does not know who a client is, and the database forces no user.")
         .into()
 }
 
@@ -96,6 +119,12 @@ pub(super) fn removed() -> Departure {
     Report::fatal(sqlstate::ADMIN_SHUTDOWN, "database removed")
         .detail("An administrator sent its clients away (KILL), or it was taken out of the configuration.")
         .into()
+}
+
+/// An administrator ended the session.
+pub(super) fn killed() -> Departure {
+    let text = "terminating connection due to administrator command";
+    Report::fatal(sqlstate::ADMIN_SHUTDOWN, text).into()
 }
 
 /// The server is lost. When its own last words have reached the client, nothing is added to them.

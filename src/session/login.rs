@@ -1,21 +1,24 @@
 //! The login: who is it, may it come in, and what it is told when it does.
 
+use super::access::{self, Demand, Visitor};
 use super::client::{Admission, Credentials, Registration};
-use super::console::{Role, Visitor};
+use super::console::{self, Role};
 use super::departure::{self, Departure};
 use super::greeting::{Greeting, greet};
+use super::replication::{Enrolled, Replicating};
 use super::run::Session;
-use super::{FAREWELL, Service, peers, welcome};
+use super::{CONSOLE, FAREWELL, Service, link, peers, told, welcome};
 use crate::auth::ChannelBinding;
 use crate::auth::{Exchange, Proof, Step};
 use crate::config::{AuthMethod, Config};
 use crate::net::{Dialogue, Ends, Stream};
 use crate::pool::ServerPool;
 use crate::server::Settings;
-use crate::stats::{ClientRecord, Peer};
+use crate::stats::{ClientRecord, Peer, Replication};
 use crate::wire::backend::{self, AUTHENTICATION_OK, Status};
 use crate::wire::{ProtocolVersion, Report, Startup, sqlstate};
 use bytes::BytesMut;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::time::timeout;
 
@@ -23,7 +26,7 @@ use tokio::time::timeout;
 const PASSWORD_MESSAGE: u32 = 65_535 + 5;
 
 /// Room for what a client is told when it is in; PostgreSQL's own parameters take half of it.
-const WELCOME: usize = 1024;
+const WELCOME: usize = 1152;
 
 /// A connection that is not logged in.
 pub(super) struct Front {
@@ -39,13 +42,16 @@ pub(super) enum Arrival {
     Gone,
     /// A client for a pool.
     Session(Box<Session>),
+    /// A client with a server of its own.
+    Replication(Box<Replicating>),
     /// A visitor of the console.
-    Console(Box<Visitor>),
+    Console(Box<console::Visitor>),
 }
 
 /// Who came in.
 pub(super) enum Entrance {
     Client(Admitted),
+    Replication(Box<Enrolled>),
     Console { user: String, application_name: String, role: Role },
 }
 
@@ -61,6 +67,7 @@ struct Applicant {
     user: String,
     database: String,
     version: ProtocolVersion,
+    replication: Option<Replication>,
 }
 
 impl Front {
@@ -76,8 +83,7 @@ impl Front {
             Greeting::Startup(startup) => self.log_in(service, startup).await,
             Greeting::Cancel(key) => {
                 // Boxed, as few connections are for this.
-                Box::pin(peers::cancel(service, &key)).await;
-                Err(Departure::Nothing)
+                Err(Box::pin(peers::cancel(service, &key)).await)
             }
         }
     }
@@ -87,16 +93,24 @@ impl Front {
         let applicant = self.identify(&mut startup)?;
         if is_console(&config, &applicant.database) {
             // The console takes no client's place, so that it can be reached when all are taken.
-            self.authenticate(service, &applicant).await?;
+            let role = self.console_role(service, &config, &applicant).await?;
             let application_name = startup.take("application_name").unwrap_or_default();
-            return self.enter_console(&config, applicant.user, application_name).await;
+            return self.enter_console(&config, role, applicant.user, application_name).await;
         }
         let admission = service
             .clients
             .admit(config.limits.max_client_conn)
             .ok_or_else(|| departure::too_many_clients(&config))?;
         self.authenticate(service, &applicant).await?;
-        self.enter_pool(service, config, startup, applicant, admission).await
+        match applicant.replication {
+            None => self.enter_pool(service, config, startup, applicant, admission).await,
+            // Boxed, as few clients are for this.
+            Some(replication) => {
+                let entering =
+                    self.enter_replication(service, config, startup, applicant, replication, admission);
+                Box::pin(entering).await
+            }
+        }
     }
 
     /// Who wants in, and where. Versions and options of the protocol that are not known are declined once, before
@@ -110,13 +124,14 @@ impl Front {
             let text = "no PostgreSQL user name specified in startup packet";
             return Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, text).into());
         };
-        if startup.parameter("replication").is_some_and(asks_for_replication) {
-            let text = "replication connections are not supported";
-            return Err(Report::fatal(sqlstate::FEATURE_NOT_SUPPORTED, text).into());
-        }
+        let replication = match startup.parameter("replication").map(Replication::parse) {
+            None => None,
+            Some(Ok(replication)) => replication,
+            Some(Err(value)) => return Err(departure::not_replication(value)),
+        };
         let database = startup.take("database").filter(|database| !database.is_empty());
         let database = database.unwrap_or_else(|| user.clone());
-        Ok(Applicant { user, database, version })
+        Ok(Applicant { user, database, version, replication })
     }
 
     /// Asks for proof. Nothing of pools or databases shows before it is given.
@@ -125,11 +140,24 @@ impl Front {
         service: &Arc<Service>,
         applicant: &Applicant,
     ) -> Result<Proof, Departure> {
-        let terms = service.terms.load_full();
-        let users = service.users.load_full();
-        let secret = users.get(&applicant.user);
-        let mut step =
-            Exchange::begin(&terms, &applicant.user, secret, ChannelBinding::Unavailable, &service.keys);
+        let visitor = Visitor::new(&self.dialogue.stream, &applicant.database, &applicant.user)
+            .for_replication(applicant.replication);
+        let Demand { terms, secret } = access::demand(service, &visitor).await.inspect_err(|refusal| {
+            tracing::warn!(
+                user = applicant.user,
+                database = applicant.database,
+                address = self.peer.address(),
+                "login denied: {}",
+                refusal.reason()
+            );
+        })?;
+        let mut step = Exchange::begin(
+            &terms,
+            &applicant.user,
+            secret.as_ref(),
+            ChannelBinding::Unavailable,
+            &service.keys,
+        );
         loop {
             match step {
                 Step::Continue(exchange, challenge) => {
@@ -173,19 +201,36 @@ impl Front {
         }
     }
 
+    /// Whoever runs the process may use its console: nothing could be kept from them.
+    async fn console_role(
+        &mut self,
+        service: &Arc<Service>,
+        config: &Config,
+        applicant: &Applicant,
+    ) -> Result<Role, Departure> {
+        if applicant.user == CONSOLE && access::is_owner(&self.dialogue.stream) {
+            tracing::info!(address = self.peer.address(), "console access by the owner of the process");
+            return Ok(Role::Admin);
+        }
+        self.authenticate(service, applicant).await?;
+        Role::of(config, &applicant.user).ok_or_else(|| {
+            Report::fatal(sqlstate::INVALID_AUTHORIZATION, "not allowed")
+                .hint("admin_users and stats_users name who may use the console.")
+                .into()
+        })
+    }
+
     async fn enter_console(
         &mut self,
         config: &Config,
+        role: Role,
         user: String,
         application_name: String,
     ) -> Result<Entrance, Departure> {
-        let Some(role) = Role::of(config, &user) else {
-            return Err(Report::fatal(sqlstate::INVALID_AUTHORIZATION, "not allowed")
-                .hint("admin_users and stats_users name who may use the console.")
-                .into());
-        };
         self.out.extend_from_slice(&AUTHENTICATION_OK);
-        self.put(super::console::put_parameters)?;
+        self.put(|out| told::put_pooler(&config.welcome, None, out))?;
+        self.put(console::put_parameters)?;
+        self.put(|out| told::put_message(&config.welcome, out))?;
         backend::put_ready(&mut self.out, Status::Idle);
         self.flush().await?;
         Ok(Entrance::Console { user, application_name, role })
@@ -199,15 +244,10 @@ impl Front {
         applicant: Applicant,
         admission: Admission,
     ) -> Result<Entrance, Departure> {
-        let Applicant { user, database, version } = applicant;
-        let asked = welcome::asked_for(startup, &config)?;
-        refuse_nobody(service, &config, &database)?;
-        let Some(pool) = service.pools.pool(&config, &database, &user) else {
-            return Err(departure::no_database(&database));
-        };
-        if service.pools.gate(&database).is_disabled {
-            return Err(departure::disabled(&database));
-        }
+        let Applicant { user, database, version, .. } = applicant;
+        let mut asked = welcome::asked_for(startup, &config)?;
+        told::add_host(&config.welcome, &self.dialogue.stream, config.listen.port, &mut asked);
+        let pool = pool_for(service, &config, &database, &user)?;
         let in_pool = pool.clients.enter();
         let baseline = welcome::greeting(&pool).await?;
         let settings = welcome::adopt(&service.adopted, &pool, &baseline, asked).await?;
@@ -215,19 +255,72 @@ impl Front {
         let application = settings.get("application_name").unwrap_or_default().to_owned();
         let id = service.clients.number();
         let record = ClientRecord::new(id, service.shared.identity(user, database, application), self.peer);
-        let credentials = Credentials { record, version, peer: config.peering.id, admission, in_pool };
+        let credentials = Credentials {
+            record,
+            version,
+            peer: config.peering.id,
+            cancels: Arc::clone(pool.cancels()),
+            admission,
+            in_pool,
+        };
         let registration = service
             .clients
             .register(credentials)
             .map_err(|error| Report::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
         self.out.reserve(WELCOME);
         self.out.extend_from_slice(&AUTHENTICATION_OK);
+        self.put(|out| told::put_pooler(&config.welcome, Some(&pool), out))?;
         self.put(|out| baseline.put(out, &settings))?;
         self.put(|out| backend::put_backend_key(out, registration.key()))?;
+        self.put(|out| told::put_message(&config.welcome, out))?;
         backend::put_ready(&mut self.out, Status::Idle);
         self.flush().await?;
         pool.traffic.count(|t| &t.logins);
         Ok(Entrance::Client(Admitted { registration, pool, settings }))
+    }
+
+    /// A replication client gets a server of its own at once, and hears at the login what that one has to say.
+    async fn enter_replication(
+        &mut self,
+        service: &Arc<Service>,
+        config: Arc<Config>,
+        startup: Startup,
+        applicant: Applicant,
+        replication: Replication,
+        admission: Admission,
+    ) -> Result<Entrance, Departure> {
+        let Applicant { user, database, version, .. } = applicant;
+        let parameters: BTreeMap<_, _> = welcome::asked_for(startup, &config)?.into_iter().collect();
+        let pool = pool_for(service, &config, &database, &user)?;
+        let in_pool = pool.clients.enter();
+        let server = pool
+            .dedicate(replication, &parameters)
+            .await
+            .map_err(|refusal| departure::refused(&refusal, &link::describe(&pool)))?;
+        let application = parameters.get("application_name").cloned().unwrap_or_default();
+        let id = service.clients.number();
+        let identity = service.shared.identity(user, database, application);
+        let record = ClientRecord::new(id, identity, self.peer).for_replication(Some(replication));
+        let credentials = Credentials {
+            record,
+            version,
+            peer: config.peering.id,
+            cancels: Arc::clone(pool.cancels()),
+            admission,
+            in_pool,
+        };
+        let registration = service
+            .clients
+            .register(credentials)
+            .map_err(|error| Report::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
+        self.out.extend_from_slice(&AUTHENTICATION_OK);
+        self.put(|out| server.state.baseline.put(out, &Settings::default()))?;
+        self.put(|out| backend::put_backend_key(out, registration.key()))?;
+        backend::put_ready(&mut self.out, Status::Idle);
+        self.flush().await?;
+        pool.traffic.count(|t| &t.logins);
+        let enrolled = Enrolled { registration, pool, server, replication, config };
+        Ok(Entrance::Replication(Box::new(enrolled)))
     }
 
     /// Turns a finished login into what goes on with the connection.
@@ -237,8 +330,12 @@ impl Front {
             Entrance::Client(admitted) => {
                 Arrival::Session(Box::new(Session::new(dialogue, admitted, service)))
             }
+            Entrance::Replication(enrolled) => {
+                Arrival::Replication(Box::new(Replicating::new(dialogue, *enrolled)))
+            }
             Entrance::Console { user, application_name, role } => {
-                Arrival::Console(Box::new(Visitor { dialogue, peer, user, application_name, role }))
+                let visitor = console::Visitor { dialogue, peer, user, application_name, role };
+                Arrival::Console(Box::new(visitor))
             }
         }
     }
@@ -288,28 +385,28 @@ impl Front {
     }
 }
 
+/// The pool that serves a user on a database, if they are let in there.
+fn pool_for(
+    service: &Service,
+    config: &Arc<Config>,
+    database: &str,
+    user: &str,
+) -> Result<Arc<ServerPool>, Departure> {
+    let forces_nobody = config.database(database).is_some_and(|entry| entry.user.is_none());
+    if config.auth.method == AuthMethod::Any && forces_nobody {
+        return Err(departure::nobody_to_log_in_as());
+    }
+    let pool = service.pools.pool(config, database, user).ok_or_else(|| departure::no_database(database))?;
+    if service.pools.gate(database).is_disabled {
+        return Err(departure::disabled(database));
+    }
+    Ok(pool)
+}
+
 /// The console goes by the names that PgBouncer and pgweir have. A configuration can give the second one to a database, as
 /// one made for PgBouncer may.
 fn is_console(config: &Config, database: &str) -> bool {
     database == "pgbouncer" || (database == "pgweir" && !config.databases.contains_key(database))
-}
-
-/// With `auth_type = any` nobody knows who a client is, so a server must not be logged in as whoever it says it is.
-fn refuse_nobody(service: &Service, config: &Config, database: &str) -> Result<(), Departure> {
-    let is_any = |config: &Config| config.auth.method == AuthMethod::Any;
-    let is_forced = config.database(database).is_none_or(|entry| entry.user.is_some());
-    if is_forced || !(is_any(config) || is_any(&service.config.load())) {
-        return Ok(());
-    }
-    Err(Report::fatal(sqlstate::PROTOCOL_VIOLATION, "bouncer config error")
-        .detail("auth_type = any does not know who a client is, so the database needs a user to log in as.")
-        .hint("Set user in the database's entry, or another auth_type.")
-        .into())
-}
-
-/// The values that PostgreSQL reads as no.
-fn asks_for_replication(value: &str) -> bool {
-    !matches!(value.to_ascii_lowercase().as_str(), "" | "0" | "false" | "off" | "no" | "f" | "n")
 }
 
 /// One step of the proof; an expensive one is made where it holds up nobody's traffic.

@@ -2,6 +2,7 @@
 //!
 //! [`serve`] is the whole life of a connection. What a step needs of the rest of the program is in [`Service`].
 
+mod access;
 mod admission;
 mod again;
 mod client;
@@ -18,10 +19,12 @@ mod named;
 mod overview;
 mod peers;
 mod relay;
+mod replication;
 mod run;
 mod shared;
 mod spelled;
 mod timer;
+mod told;
 mod unnamed;
 mod upstream;
 mod welcome;
@@ -35,11 +38,10 @@ pub use shared::Shared;
 pub use welcome::Adopted;
 
 use crate::auth::KeyCache;
-use crate::auth::Terms;
-use crate::auth::UserList;
+use crate::auth::hba::Hba;
 use crate::config::Config;
 use crate::net::{Ends, Stream};
-use crate::pool::{Pools, Proofs};
+use crate::pool::{Pools, Proofs, Users};
 use crate::server::Interner;
 use crate::stats::{Errors, Gauge, Traffic};
 use arc_swap::ArcSwap;
@@ -56,10 +58,10 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub struct Service {
     /// The configuration as of the last reload. A session takes one snapshot for its login.
     pub config: ArcSwap<Config>,
-    /// Users and their secrets, as of the last reload.
-    pub users: Arc<ArcSwap<UserList>>,
-    /// How clients are asked who they are.
-    pub terms: ArcSwap<Terms>,
+    /// Users and their secrets, and how clients are asked who they are.
+    pub users: Arc<Users>,
+    /// Who is asked for what, by where they come from; for `auth_type = hba`.
+    pub rules: ArcSwap<Hba>,
     /// SCRAM keys of earlier logins.
     pub keys: Arc<KeyCache>,
     /// Who may derive SCRAM keys now. It takes a core, so of many only a few do and the others wait in line.
@@ -98,6 +100,7 @@ pub fn serve(service: Arc<Service>, stream: Stream, ends: Ends) -> impl Future<O
         match login.await {
             login::Arrival::Gone => {}
             login::Arrival::Session(session) => run::run(service, session).await,
+            login::Arrival::Replication(session) => Box::pin(replication::run(service, session)).await,
             login::Arrival::Console(visitor) => Box::pin(console::converse(service, *visitor)).await,
         }
     }

@@ -123,12 +123,12 @@ impl Service {
         let session = |record: &ClientRecord| (Arc::clone(&record.who), record.state());
         let sessions = clients.iter().map(|client| session(&client.record));
         let sessions = sessions.chain(visitors.iter().map(|visit| session(&visit.record))).collect();
-        let listed = self.users.load_full();
+        let listed = self.users.listed();
         let records =
             clients.iter().map(|client| &client.record).chain(visitors.iter().map(|visit| &visit.record));
         let clients_by_user = sums(records.map(|record| (record.who.user.as_str(), 1)));
         Overview {
-            users: users(&config, listed.users(), &pools, &clients_by_user),
+            users: users(&config, listed.list.users(), &pools, &clients_by_user),
             clients: u64::try_from(clients.len()).unwrap_or(u64::MAX),
             config,
             pools,
@@ -168,6 +168,8 @@ fn console_pool(visitors: u64) -> PoolSnapshot {
         active: 0,
         idle: 0,
         tested: 0,
+        cancelling: 0,
+        cancels_waiting: 0,
         being_canceled: 0,
         login: 0,
         size: Some(2),

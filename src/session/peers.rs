@@ -2,6 +2,7 @@
 
 use super::Service;
 use super::client::Cancelled;
+use super::departure::{self, Departure};
 use super::keys;
 use crate::config::{Peer, Peering};
 use crate::net::{Stream, connect};
@@ -67,22 +68,25 @@ enum Lost {
 
 /// Does what a cancel request asks for, and returns when it is done or came to nothing: only then the connection that it
 /// came on may be closed.
-pub(super) async fn cancel(service: &Service, key: &CancelKey) {
-    match service.clients.cancel(key).await {
+pub(super) async fn cancel(service: &Service, key: &CancelKey) -> Departure {
+    let config = service.config.load_full();
+    let wait = config.peering.wait;
+    match service.clients.cancel(key, wait).await {
         Cancelled::Sent => service.traffic.count(|t| &t.cancels),
         Cancelled::NothingRuns => {}
         Cancelled::Failed(error) => tracing::warn!("cannot forward a cancel request: {error}"),
+        Cancelled::TimedOut => return departure::cancel_wait_timeout(),
+        Cancelled::UnknownKey if config.peering.id == 0 => {}
         Cancelled::UnknownKey => {
-            let config = service.config.load_full();
-            if config.peering.id == 0 {
-                return;
-            }
             let whereabouts = service.pools.whereabouts();
-            if let Err(lost) = service.peers.forward(&config.peering, whereabouts, key).await {
-                tracing::warn!("cannot forward a cancel request to its peer: {lost}");
+            match service.peers.forward(&config.peering, whereabouts, key).await {
+                Ok(()) => {}
+                Err(Lost::TimedOut) => return departure::cancel_wait_timeout(),
+                Err(lost) => tracing::warn!("cannot forward a cancel request to its peer: {lost}"),
             }
         }
     }
+    Departure::Nothing
 }
 
 impl Peers {

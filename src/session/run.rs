@@ -185,8 +185,7 @@ impl Session {
             return Ok(());
         }
         if self.client.has_order(Order::Kill) {
-            let text = "terminating connection due to administrator command";
-            return Err(Report::fatal(sqlstate::ADMIN_SHUTDOWN, text).into());
+            return Err(departure::killed());
         }
         if self.client.has_order(Order::Remove) {
             return Err(departure::removed());

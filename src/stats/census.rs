@@ -1,6 +1,6 @@
 //! Who is here: a record for each client and each server connection, for `SHOW CLIENTS` and `SHOW SERVERS`.
 
-use super::unix_micros;
+use super::{Replication, unix_micros};
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::marker::PhantomData;
@@ -331,6 +331,8 @@ pub struct ClientRecord {
     pub peer: Peer,
     /// When it connected, microseconds since 1970.
     pub connected: u64,
+    /// What it replicates, if it does.
+    pub replication: Option<Replication>,
     activity: Activity<ClientState>,
 }
 
@@ -340,7 +342,14 @@ impl ClientRecord {
     pub fn new(id: u64, who: Arc<Identity>, peer: Peer) -> Self {
         let connected = unix_micros();
         let activity = Activity::new(ClientState::Idle, connected);
-        Self { id, who, peer, connected, activity }
+        Self { id, who, peer, connected, replication: None, activity }
+    }
+
+    /// The same, for replication.
+    #[must_use]
+    pub fn for_replication(mut self, replication: Option<Replication>) -> Self {
+        self.replication = replication;
+        self
     }
 
     /// The number of the server it is joined to.
@@ -374,6 +383,8 @@ pub struct ServerRecord {
     pub process: u32,
     /// The generation of its pool at the time it was dialled.
     pub generation: u64,
+    /// What it replicates, if it does.
+    pub replication: Option<Replication>,
     activity: Activity<ServerState>,
 }
 
@@ -383,7 +394,14 @@ impl ServerRecord {
     pub fn new(id: u64, user: String, database: String, peer: Peer, process: u32) -> Self {
         let connected = unix_micros();
         let activity = Activity::new(ServerState::New, connected);
-        Self { id, user, database, peer, connected, process, generation: 0, activity }
+        Self { id, user, database, peer, connected, process, generation: 0, replication: None, activity }
+    }
+
+    /// The same, for replication.
+    #[must_use]
+    pub fn for_replication(mut self, replication: Option<Replication>) -> Self {
+        self.replication = replication;
+        self
     }
 
     /// The same, dialled in this generation of its pool.

@@ -4,6 +4,7 @@
 mod census;
 mod clock;
 mod errors;
+mod replication;
 mod traffic;
 mod worker;
 
@@ -13,5 +14,6 @@ pub use census::{
 };
 pub use clock::{micros, unix_micros, unix_micros_at};
 pub use errors::Errors;
+pub use replication::Replication;
 pub use traffic::{Counters, Gauge, GaugeGuard, Traffic, TrafficSnapshot};
 pub use worker::{become_worker, expect_workers, worker, workers};

@@ -26,6 +26,32 @@ pub fn put_query_bytes(out: &mut BytesMut, sql: &[u8]) -> Result<(), TooLong> {
     put_message(out, b'Q', |out| put_cstr(out, sql))
 }
 
+/// Writes a query with one parameter as text, and asks for all of its rows as text: Parse, Bind, Describe, Execute and
+/// Sync.
+///
+/// # Errors
+///
+/// [`TooLong`] when the query or the parameter is.
+pub fn put_question(out: &mut BytesMut, sql: &str, parameter: &str) -> Result<(), TooLong> {
+    put_message(out, b'P', |out| {
+        out.put_u8(0);
+        put_cstr(out, sql.as_bytes());
+        out.put_u16(0);
+    })?;
+    let size = i32::try_from(parameter.len()).map_err(|_| TooLong(parameter.len()))?;
+    put_message(out, b'B', |out| {
+        // Portal, statement, formats of parameters, parameters, formats of results.
+        out.put_slice(b"\0\0\0\0\0\x01");
+        out.put_i32(size);
+        out.put_slice(parameter.as_bytes());
+        out.put_u16(0);
+    })?;
+    put_message(out, b'D', |out| out.put_slice(b"P\0"))?;
+    put_message(out, b'E', |out| out.put_slice(b"\0\0\0\0\0"))?;
+    out.put_slice(&SYNC);
+    Ok(())
+}
+
 /// Writes a PasswordMessage, SASLInitialResponse or SASLResponse: they share a tag, and the body tells them apart.
 ///
 /// # Errors

@@ -10,6 +10,8 @@ pub const CONNECTION_FAILURE: &str = "08006";
 pub const CANNOT_CONNECT: &str = "08001";
 /// feature_not_supported
 pub const FEATURE_NOT_SUPPORTED: &str = "0A000";
+/// invalid_parameter_value
+pub const INVALID_PARAMETER_VALUE: &str = "22023";
 /// character_not_in_repertoire
 pub const CHARACTER_NOT_IN_REPERTOIRE: &str = "22021";
 /// invalid_authorization_specification

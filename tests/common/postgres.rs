@@ -139,6 +139,11 @@ impl Postgres {
         self.process = Some(self.installation.serve(&self.folder));
     }
 
+    /// A program of the same installation, to be run as the user that the server runs as.
+    pub fn program(&self, name: &str) -> Command {
+        self.installation.command(name)
+    }
+
     /// What the server has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()

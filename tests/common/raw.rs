@@ -90,9 +90,12 @@ impl Raw {
         Self::over(stream)
     }
 
-    /// A connection over a Unix socket, with nothing sent on it.
+    /// A connection over a Unix socket, with nothing sent on it. A pooler that has just been started may listen on TCP
+    /// before that.
     pub async fn open_unix(folder: &Path, port: u16) -> Self {
-        Self::over(UnixStream::connect(folder.join(format!(".s.PGSQL.{port}"))).await.unwrap())
+        let path = folder.join(format!(".s.PGSQL.{port}"));
+        super::until("Unix socket", || std::os::unix::net::UnixStream::connect(&path).is_ok()).await;
+        Self::over(UnixStream::connect(path).await.unwrap())
     }
 
     /// A connection over any stream, TLS for one.

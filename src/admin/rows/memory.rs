@@ -19,7 +19,7 @@ pub(in crate::admin) fn memory(service: &Service) -> Vec<Row> {
         kind(
             "credentials_cache",
             size_of::<crate::auth::StoredSecret>(),
-            service.users.load().users().count(),
+            service.users.listed().list.users().count(),
         ),
         kind("db_cache", size_of::<Database>(), config.databases.len()),
         kind("peer_cache", 0, 0),

@@ -21,10 +21,10 @@ fn pool(pool: &PoolSnapshot) -> Row {
         &pool.id.user,
         pool.clients.saturating_sub(waiting), // PgBouncer counts idle clients as active
         waiting,
-        0, // cl_active_cancel_req
-        0, // cl_waiting_cancel_req
+        pool.cancelling,
+        pool.cancels_waiting,
         pool.active,
-        0, // sv_active_cancel
+        pool.cancelling,
         pool.being_canceled,
         pool.idle,
         0, // sv_used: idle servers need no check here
@@ -80,6 +80,8 @@ mod tests {
             active: 3,
             idle: 4,
             tested: 1,
+            cancelling: 7,
+            cancels_waiting: 8,
             being_canceled: 5,
             login: 6,
             size: Some(20),
@@ -90,7 +92,7 @@ mod tests {
         let row = pool(&snapshot);
         let shown: Vec<_> = row.iter().map(Cell::as_text).collect();
         assert_eq!(shown.len(), columns::POOLS.len());
-        let golden = "app alice 7 2 0 0 3 0 5 4 0 1 6 3 42 transaction";
+        let golden = "app alice 7 2 7 8 3 7 5 4 0 1 6 3 42 transaction";
         assert_eq!(shown[..16], golden.split(' ').map(Some).collect::<Vec<_>>());
         assert_eq!(shown[16], None);
     }

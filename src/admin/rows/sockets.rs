@@ -2,7 +2,7 @@
 
 use super::{Row, row};
 use crate::admin::table::Cell;
-use crate::stats::{ClientRecord, ClientState, Peer, ServerRecord};
+use crate::stats::{ClientRecord, ClientState, Peer, Replication, ServerRecord};
 use jiff::Timestamp;
 
 /// What clients and servers have in common.
@@ -10,6 +10,7 @@ struct Socket<'a> {
     kind: &'static str,
     user: &'a str,
     database: &'a str,
+    replication: Option<Replication>,
     state: &'static str,
     peer: &'a Peer,
     /// Microseconds since 1970.
@@ -33,6 +34,7 @@ pub(in crate::admin) fn client(client: &ClientRecord, now: u64) -> Row {
         kind: "C",
         user: &client.who.user,
         database: &client.who.database,
+        replication: client.replication,
         state: client.state().as_str(),
         peer: &client.peer,
         connected: client.connected,
@@ -62,6 +64,7 @@ pub(in crate::admin) fn server(server: &ServerRecord) -> Row {
         kind: "S",
         user: &server.user,
         database: &server.database,
+        replication: server.replication,
         state: server.state().as_str(),
         peer: &server.peer,
         connected: server.connected,
@@ -97,7 +100,7 @@ fn socket(socket: &Socket<'_>) -> Row {
         socket.kind,
         socket.user.to_owned(),
         socket.database.to_owned(),
-        "none", // replication
+        Replication::shown(socket.replication),
         socket.state,
         socket.peer.address(),
         socket.peer.port(),

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::ScramVerifier;
 use crate::auth::password::Password;
 use crate::auth::saslprep;
 
@@ -110,6 +111,31 @@ pub struct ScramCredential {
 }
 
 impl ScramCredential {
+    /// The keys of a password, with the salt and count that they were derived for.
+    pub(in crate::auth) fn of(keys: ScramKeys, verifier: &ScramVerifier) -> Self {
+        Self { salt: verifier.salt().into(), iterations: verifier.iterations(), keys }
+    }
+
+    /// Whether they are the keys of this verifier.
+    #[must_use]
+    pub fn belongs_to(&self, verifier: &ScramVerifier) -> bool {
+        *self.salt == *verifier.salt()
+            && self.iterations == verifier.iterations()
+            && verifier.accepts(&self.keys)
+    }
+
+    /// Whether both are good for the same verifiers.
+    #[must_use]
+    pub fn fits_like(&self, other: &Self) -> bool {
+        *self.salt == *other.salt && self.iterations == other.iterations
+    }
+
+    /// Whether both are the same login.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.fits_like(other) && self.keys.client_key.is(&other.keys.client_key)
+    }
+
     /// The keys, when they are good for this salt and count.
     pub(in crate::auth) fn keys_for(&self, salt: &[u8], iterations: Iterations) -> Option<&ScramKeys> {
         (*self.salt == *salt && self.iterations == iterations).then_some(&self.keys)

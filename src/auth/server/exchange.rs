@@ -194,7 +194,9 @@ fn check_cleartext(
     match secret {
         None => Err(Reason::UnknownUser),
         Some(StoredSecret::Absent) => Err(Reason::NoSecret),
-        Some(secret) if secret.accepts(user, &password, cache) => Ok(Next::Done(None, None)),
+        Some(secret) if secret.accepts(user, &password, cache) => {
+            Ok(Next::Done(secret.scram_login(&password, cache), None))
+        }
         Some(_) => Err(Reason::WrongPassword),
     }
 }

@@ -3,8 +3,6 @@
 use super::Kind::{Choice, Path, Seconds, Secret, Text};
 use super::{Kind, POOL_MODE, Setting};
 
-const LIST_USERS: &str = "list the users and their secrets in auth_file, and remove it here";
-
 /// Any number that PgBouncer can hold.
 const COUNT: Kind = Kind::Decimal { min: 0, max: 2_147_483_647 };
 /// A port that can be connected to.
@@ -14,9 +12,9 @@ const PORT: Kind = Kind::Decimal { min: 1, max: 65_535 };
 #[rustfmt::skip]
 pub(in crate::config) const DATABASE: &[Setting] = &[
     Setting::honoured("application_name", Text, "", "Sent to the server at login."),
-    Setting::refused("auth_dbname", "", LIST_USERS, "Database in which auth_query runs."),
-    Setting::refused("auth_query", "", LIST_USERS, "Query for the secret of a user."),
-    Setting::refused("auth_user", "", LIST_USERS, "User who runs auth_query."),
+    Setting::honoured("auth_dbname", Text, "", "Entry in which auth_query runs for this one."),
+    Setting::honoured("auth_query", Text, "", "Query for name and secret of a user who is not in auth_file."),
+    Setting::honoured("auth_user", Text, "", "User who runs auth_query."),
     Setting::honoured("client_encoding", Text, "", "Sent to the server at login."),
     Setting::not_yet("connect_query", Text, "", "", "Query run on each new server connection."),
     Setting::honoured("datestyle", Text, "", "Sent to the server at login."),

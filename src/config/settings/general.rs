@@ -16,12 +16,14 @@ const LIST_USERS: &str = "list the users and their secrets in auth_file, and rem
 
 const fn auth_type() -> Setting {
     let status = Status::Refused {
-        harmless: &["any", "trust", "plain", "md5", "scram-sha-256"],
+        harmless: &["any", "trust", "plain", "md5", "hba", "scram-sha-256"],
         tolerated: None,
-        instead: "use any, trust, plain, md5 or scram-sha-256",
+        instead: "cert waits for TLS, ldap and pam have no way to the directory: use any, trust, plain, md5, hba or \
+                  scram-sha-256",
     };
-    let about = "How clients prove who they are: any, trust, plain, md5 or scram-sha-256. md5 also lets in a user \
-                 whose secret is a SCRAM verifier; scram-sha-256 never sees a password.";
+    let about = "How clients prove who they are: any, trust, plain, md5, scram-sha-256, or hba: by the rules of \
+                 auth_hba_file. md5 also lets in a user whose secret is a SCRAM verifier; scram-sha-256 never sees a \
+                 password.";
     Setting { name: "auth_type", kind: AUTH_TYPES, default: "md5", change: Change::Reload, status, about }
 }
 
@@ -64,17 +66,17 @@ const fn server_tls_sslmode() -> Setting {
 #[rustfmt::skip]
 pub(in crate::config) const GENERAL: &[Setting] = &[
     Setting::honoured("admin_users", List, "", "Users who may use the whole console."),
-    Setting::not_yet("application_name_add_host", Boolean, "0", "0", "Append the client's address to application_name."),
-    Setting::refused("auth_dbname", "", LIST_USERS, "Database in which auth_query runs."),
+    Setting::honoured("application_name_add_host", Boolean, "0", "Append the client's address and port to application_name at its login."),
+    Setting::honoured("auth_dbname", Text, "", "Entry of [databases] in which auth_query runs; unset is the one that the client asks for."),
     Setting::honoured("auth_file", Path, "", "File of users and secrets: lines of \"user\" \"secret\"."),
-    Setting::refused("auth_hba_file", "", "use one auth_type for all, and remove this line", "Rules in the format of pg_hba.conf."),
-    Setting::refused("auth_ident_file", "", "it only serves auth_type=hba: remove this line", "Map of user names."),
+    Setting::honoured("auth_hba_file", Path, "", "Rules in the format of pg_hba.conf, for auth_type = hba."),
+    Setting::honoured("auth_ident_file", Path, "", "Maps of user names in the format of pg_ident.conf, for auth_type = hba."),
     Setting::refused("auth_ldap_options", "", LIST_USERS, "How to ask an LDAP server.").secret(),
-    Setting::refused("auth_query", AUTH_QUERY, LIST_USERS, "Query for the secret of a user who is not in auth_file."),
+    Setting::honoured("auth_query", Text, AUTH_QUERY, "Query for name and secret of a user who is not in auth_file; $1 is the name. Better a SECURITY DEFINER function than a superuser as auth_user."),
     auth_type(),
-    Setting::refused("auth_user", "", LIST_USERS, "User who runs auth_query."),
+    Setting::honoured("auth_user", Text, "", "User who runs auth_query; unset is no auth_query."),
     Setting::not_yet("autodb_idle_timeout", Seconds, "3600", "0", "Forget an unused database of the entry * after this time; 0 is never."),
-    Setting::not_yet("cancel_wait_timeout", Seconds, "10", "0", "Longest wait of a cancel request; 0 is for ever."),
+    Setting::honoured("cancel_wait_timeout", Seconds, "10", "Longest wait of a cancel request for its turn: no more are forwarded at a time than the pool has places; 0 is for ever."),
     Setting::honoured("client_idle_timeout", Seconds, "0", "Disconnect a client idle this long outside a transaction; 0 is never. Longer than the idle time of the clients' own pools, or they see errors."),
     Setting::honoured("client_login_timeout", Seconds, "60", "Disconnect a client that takes longer to log in; 0 is never."),
     Setting::not_yet("client_tls13_ciphers", Text, "", "", "TLS 1.3 suites towards clients."),
@@ -104,7 +106,7 @@ pub(in crate::config) const GENERAL: &[Setting] = &[
     Setting::honoured("log_pooler_errors", Boolean, "1", "Log each error that the pooler itself sends to a client."),
     Setting::honoured("log_stats", Boolean, "1", "Log a line of totals each stats_period."),
     Setting::not_yet("logfile", Path, "", "", "File to log to; pgweir logs to stderr."),
-    Setting::not_yet("login_notify_message", Text, "", "", "Notice sent to a client after its login."),
+    Setting::honoured("login_notify_message", Text, "", "Notice sent to a client at its login; empty is none."),
     Setting::honoured("max_client_conn", COUNT, "100", "Clients at a time. Each needs a file descriptor, and so does each server."),
     Setting::honoured("max_client_prepared_bytes", Bytes, "16777216", "Bytes of the named prepared statements of one client, names and SQL; 0 is unlimited. Guards pgweir's memory against a client that never closes any."),
     Setting::honoured("max_client_prepared_statements", COUNT, "10000", "Named prepared statements of one client; 0 is unlimited. Guards pgweir's memory against a client that never closes any."),
@@ -125,6 +127,7 @@ pub(in crate::config) const GENERAL: &[Setting] = &[
     Setting::honoured("query_timeout", Seconds, "0", "End a query, with its client and server, that runs longer; 0 is never. Longer than statement_timeout of the server."),
     Setting::not_yet("query_wait_notify", Seconds, "5", "0", "Tell a client that it is waiting for a server after this time; 0 is never."),
     Setting::honoured("query_wait_timeout", Seconds, "120", "Disconnect a client that waits longer for a server; 0 is never. Short fails fast when the server is down; long rides out a restart."),
+    Setting::honoured("report_pooler", Boolean, "1", "Tell clients at their login pgbouncer.version, pgbouncer.pool_mode and pgbouncer.max_prepared_statements, as PgBouncer 1.26 does. Off, the welcome is that of PostgreSQL alone."),
     Setting::not_yet("reserve_pool_size", COUNT, "0", "0", "Extra server connections of a pool in need."),
     Setting::not_yet("reserve_pool_timeout", Seconds, "5", "0", "Wait after which the reserve may be used."),
     Setting::honoured("resolv_conf", Path, "", "Another resolv.conf for the names of hosts: its servers are asked (after /etc/hosts) instead of the system.").restart(),

@@ -204,12 +204,13 @@ const NULL_UNSET: [&str; 8] = [
 const NULL_BY_DEFAULT: [&str; 2] = ["conffile", "verbose"];
 
 /// General settings that PgBouncer does not have.
-const OWN: [&str; 7] = [
+const OWN: [&str; 8] = [
     "log_format",
     "max_client_prepared_bytes",
     "max_client_prepared_statements",
     "max_prepared_bytes",
     "metrics_listen",
+    "report_pooler",
     "share_unnamed_statements",
     "workers",
 ];

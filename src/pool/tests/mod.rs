@@ -354,6 +354,7 @@ fn settings() -> PoolSettings {
         share_unnamed_statements: true,
         max_prepared_statements: 200,
         statement_limits: StatementLimits::default(),
+        lookup: None,
     }
 }
 

@@ -1,0 +1,96 @@
+//! `auth_query`: who is asked for the secret of a user that the auth file does not know.
+
+use super::model::{Config, PoolSettings};
+use super::resolve::Values;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// `auth_user`, `auth_query` and `auth_dbname`, of all databases or of one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuthQuery {
+    /// Who asks; nobody does without.
+    pub user: Option<String>,
+    /// What is asked. The general one has PgBouncer's default.
+    pub query: Option<String>,
+    /// In which entry of `[databases]`; else in the one that the client asks for.
+    pub dbname: Option<String>,
+}
+
+/// Whom to ask, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lookup {
+    /// The entry of `[databases]` in which it is asked.
+    pub database: String,
+    /// `auth_user`.
+    pub user: String,
+    /// `auth_query`, with the user's name as `$1`.
+    pub query: Arc<str>,
+    /// The connections that it is asked over, which are no client's.
+    pub pool: PoolSettings,
+    /// Longest wait for an answer.
+    pub limit: Duration,
+}
+
+/// Connections for questions to one database: one works while the other is dialled or has fallen behind.
+const CONNECTIONS: u32 = 2;
+
+/// Longest wait where `client_login_timeout` is off.
+const LIMIT: Duration = Duration::from_secs(60);
+
+impl AuthQuery {
+    pub(super) fn of(values: &Values) -> Self {
+        let text = |key| values.text(key).map(str::to_owned);
+        Self { user: text("auth_user"), query: text("auth_query"), dbname: text("auth_dbname") }
+    }
+}
+
+impl Config {
+    /// Who is asked about a user of this database; `None` when nobody is, or when there is no such database to ask in.
+    /// The console's has none of its own, so its users are looked up in `auth_dbname` or not at all.
+    #[must_use]
+    pub fn lookup(&self, database: &str) -> Option<Lookup> {
+        let own = self.database(database).map(|entry| &entry.auth);
+        let is_console = matches!(database, "pgbouncer" | "pgweir");
+        let pick = |key: fn(&AuthQuery) -> &Option<String>| {
+            let own = own.filter(|_| !is_console).and_then(|own| key(own).as_ref());
+            own.or(key(&self.auth.query).as_ref())
+        };
+        let (user, query) = (pick(|auth| &auth.user)?, pick(|auth| &auth.query)?);
+        let here = Some(database).filter(|_| !is_console);
+        let database = pick(|auth| &auth.dbname).map(String::as_str).or(here)?;
+        Some(Lookup {
+            pool: self.lookup_pool(database, user)?,
+            database: database.to_owned(),
+            user: user.clone(),
+            query: query.as_str().into(),
+            limit: self.client.login.unwrap_or(LIMIT),
+        })
+    }
+
+    /// Whether anybody asks as this user.
+    #[must_use]
+    pub fn asks_as(&self, auth_user: &str) -> bool {
+        let entries = self.databases.values().chain(&self.fallback).map(|entry| &entry.auth);
+        std::iter::once(&self.auth.query).chain(entries).any(|auth| auth.user.as_deref() == Some(auth_user))
+    }
+
+    /// The connections over which `auth_user` asks in this entry of `[databases]`. The entry's forced user plays no part,
+    /// nor does any client: no name, no setting and no place of theirs.
+    #[must_use]
+    pub fn lookup_pool(&self, database: &str, auth_user: &str) -> Option<PoolSettings> {
+        if matches!(database, "pgbouncer" | "pgweir") {
+            return None;
+        }
+        let entry = self.database(database)?;
+        let is_forced = entry.user.as_deref() == Some(auth_user);
+        let mut settings = self.plain_pool_settings(database, auth_user)?;
+        auth_user.clone_into(&mut settings.user);
+        settings.user_is_forced = false;
+        settings.password = settings.password.filter(|_| is_forced);
+        settings.size = Some(CONNECTIONS);
+        settings.min_size = 0;
+        // The name comes from the startup packet, which is UTF-8; the answer is read as such.
+        settings.startup.insert("client_encoding".to_owned(), "UTF8".to_owned());
+        Some(settings)
+    }
+}

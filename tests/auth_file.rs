@@ -1,0 +1,145 @@
+//! The auth file while it changes, and what is known of passwords while they change.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may")]
+
+mod common;
+
+use common::{Message, Pgweir, PgweirBuilder, Postgres, Raw};
+
+async fn log_in(pooler: &Pgweir, user: &str, password: &str, database: &str) -> Result<Raw, Message> {
+    let mut raw = Raw::open(pooler.port()).await;
+    raw.try_start(&[("user", user), ("database", database)], password).await.map(|()| raw)
+}
+
+fn write(pooler: &Pgweir, lines: &str) {
+    // As editors do, and as a mounted secret changes: another file under the same name.
+    let (file, new) = (pooler.folder().join("userlist.txt"), pooler.folder().join("new"));
+    std::fs::write(&new, lines).unwrap();
+    std::fs::rename(new, file).unwrap();
+}
+
+/// Ends all servers of a role, from outside.
+async fn end_servers(postgres: &Postgres, role: &str) {
+    let sql = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'");
+    postgres.execute(&sql).await;
+    let look = format!("SELECT (count(*) = 0)::int::int8 FROM pg_stat_activity WHERE usename = '{role}'");
+    common::look::seen(postgres, &look, &[]).await;
+}
+
+/// A role of its own on the shared cluster, with the verifier of its password.
+async fn role(name: &str, password: &str) -> String {
+    let postgres = Postgres::shared();
+    postgres.execute(&format!("CREATE ROLE {name} LOGIN PASSWORD '{password}'")).await;
+    verifier(postgres, name).await
+}
+
+async fn verifier(postgres: &Postgres, role: &str) -> String {
+    let client = postgres.connect("postgres", "postgres").await;
+    let sql = "SELECT rolpassword FROM pg_authid WHERE rolname = $1";
+    client.query_one(sql, &[&role]).await.unwrap().get(0)
+}
+
+fn pooler() -> PgweirBuilder {
+    Pgweir::builder(Postgres::shared())
+}
+
+/// Would break with: a file that only a reload reads, and a bad one that locks everybody out.
+#[tokio::test]
+async fn a_changed_file_counts_at_the_next_login() {
+    let pooler = pooler().setting("auth_type", "plain").start();
+    log_in(&pooler, "weir", "weir", "weir").await.unwrap();
+    for (password, other) in [("other", "weir"), ("weir", "other"), ("third", "weir")] {
+        write(&pooler, &format!("\"weir\" \"{password}\"\n\"admin\" \"admin\"\n"));
+        let error = log_in(&pooler, "weir", other, "weir").await.unwrap_err();
+        assert_eq!(error.field('C'), "28P01");
+        assert!(log_in(&pooler, "weir_trust", "weir_trust", "weir").await.is_err(), "no longer in the file");
+    }
+    write(&pooler, "\"weir\" \"weir\"\n\"admin\" \"admin\"\n");
+    log_in(&pooler, "weir", "weir", "weir").await.unwrap();
+    write(&pooler, "\"weir\" unquoted\n");
+    for _ in 0..3 {
+        log_in(&pooler, "weir", "weir", "weir").await.unwrap();
+    }
+    std::fs::remove_file(pooler.folder().join("userlist.txt")).unwrap();
+    log_in(&pooler, "weir", "weir", "weir").await.unwrap();
+    let log = pooler.log();
+    assert_eq!(log.matches("line 1: secret must follow").count(), 1, "told once: {log}");
+    write(&pooler, "\"weir\" \"last\"\n");
+    assert!(log_in(&pooler, "weir", "weir", "weir").await.is_err());
+    log_in(&pooler, "weir", "last", "weir").await.unwrap();
+}
+
+/// Would break with: a new secret for servers that waits until a client comes who needs it.
+#[tokio::test]
+async fn a_secret_that_a_server_refuses_is_read_afresh() {
+    role("afresh", "one").await;
+    let pooler = pooler().user("afresh", "one").start();
+    let mut raw = log_in(&pooler, "afresh", "one", "weir").await.unwrap();
+    for (password, turn) in [("two", "2"), ("three", "3")] {
+        Postgres::shared().execute(&format!("ALTER ROLE afresh PASSWORD '{password}'")).await;
+        write(&pooler, &format!("\"afresh\" \"{password}\"\n\"admin\" \"admin\"\n"));
+        end_servers(Postgres::shared(), "afresh").await;
+        // Nobody has logged in since.
+        assert_eq!(raw.value(&format!("SELECT {turn}")).await.unwrap(), turn);
+    }
+}
+
+/// Would break with: a reload that forgets what opens servers, or keeps what opens none any longer.
+#[tokio::test]
+async fn revealed_keys_outlive_a_reload() {
+    let secret = role("revealed", "one").await;
+    let builder = pooler().user("revealed", &secret);
+    let pooler = builder.clone().start();
+    let mut raw = log_in(&pooler, "revealed", "one", "weir").await.unwrap();
+    for turn in ["1", "2"] {
+        pooler.console("RELOAD").await;
+        end_servers(Postgres::shared(), "revealed").await;
+        assert_eq!(raw.value(&format!("SELECT {turn}")).await.unwrap(), turn);
+    }
+    // Another password: who has logged in with it opens servers again, for all.
+    Postgres::shared().execute("ALTER ROLE revealed PASSWORD 'two'").await;
+    let secret = verifier(Postgres::shared(), "revealed").await;
+    pooler.reload(builder.user("revealed", &secret)).await;
+    end_servers(Postgres::shared(), "revealed").await;
+    assert_eq!(log_in(&pooler, "revealed", "one", "weir").await.unwrap_err().field('C'), "28P01");
+    let mut new = log_in(&pooler, "revealed", "two", "weir").await.unwrap();
+    assert_eq!(new.value("SELECT 1").await.unwrap(), "1");
+    assert_eq!(raw.value("SELECT 2").await.unwrap(), "2");
+}
+
+/// Would break with: keys that are kept for one server per user, or handed to a server whose verifier is another.
+#[tokio::test]
+async fn one_user_has_a_verifier_on_each_server() {
+    let (one, two) = (Postgres::shared(), Postgres::start());
+    for (postgres, password) in [(one, "here"), (&two, "there")] {
+        postgres.execute(&format!("CREATE ROLE twin LOGIN PASSWORD '{password}'")).await;
+        postgres.execute("CREATE ROLE asker LOGIN SUPERUSER PASSWORD 'asker'").await;
+    }
+    let entry =
+        |postgres: &Postgres| format!("host=127.0.0.1 port={} dbname=weir auth_user=asker", postgres.port());
+    let pooler =
+        pooler().database("one", &entry(one)).database("two", &entry(&two)).user("asker", "asker").start();
+    let mut here = log_in(&pooler, "twin", "here", "one").await.unwrap();
+    let mut there = log_in(&pooler, "twin", "there", "two").await.unwrap();
+    assert!(log_in(&pooler, "twin", "here", "two").await.is_err());
+    for turn in ["1", "2"] {
+        end_servers(one, "twin").await;
+        end_servers(&two, "twin").await;
+        assert_eq!(here.value(&format!("SELECT {turn}")).await.unwrap(), turn);
+        assert_eq!(there.value(&format!("SELECT {turn}")).await.unwrap(), turn);
+    }
+}
+
+/// Would break with: a forced user without a password whose own login opens nothing, or opens for others than the entry
+/// says.
+#[tokio::test]
+async fn a_forced_user_is_opened_by_its_own_login() {
+    let secret = role("forced", "forced").await;
+    let server = Postgres::shared().port();
+    let entry = format!("host=127.0.0.1 port={server} dbname=weir user=forced");
+    let pooler = pooler().user("forced", &secret).database("entry", &entry).start();
+    let mut raw = log_in(&pooler, "forced", "forced", "entry").await.unwrap();
+    assert_eq!(raw.value("SELECT session_user").await.unwrap(), "forced");
+    end_servers(Postgres::shared(), "forced").await;
+    let mut other = log_in(&pooler, "weir", "weir", "entry").await.unwrap();
+    assert_eq!(other.value("SELECT session_user").await.unwrap(), "forced");
+}
