@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Message, Pgweir, PgweirBuilder, Postgres, Raw};
+use common::{Message, Pgweir, PgweirBuilder, Postgres, Raw, frontend};
 
 async fn log_in(pooler: &Pgweir, user: &str, password: &str, database: &str) -> Result<Raw, Message> {
     let mut raw = Raw::open(pooler.port()).await;
@@ -142,4 +142,44 @@ async fn a_forced_user_is_opened_by_its_own_login() {
     end_servers(Postgres::shared(), "forced").await;
     let mut other = log_in(&pooler, "weir", "weir", "entry").await.unwrap();
     assert_eq!(other.value("SELECT session_user").await.unwrap(), "forced");
+}
+
+/// Would break with: tokens that are cut or refused on their way, and a limit that is none.
+#[tokio::test]
+async fn a_password_may_have_65535_bytes() {
+    let token = "t".repeat(65_535);
+    let server = Postgres::shared().port();
+    let entry = format!("host=127.0.0.1 port={server} dbname=weir user=weir_trust");
+    let pooler =
+        pooler().setting("auth_type", "plain").database("entry", &entry).user("token", &token).start();
+    let mut raw = log_in(&pooler, "token", &token, "entry").await.unwrap();
+    assert_eq!(raw.value("SELECT session_user").await.unwrap(), "weir_trust");
+    let error = log_in(&pooler, "token", &token[1..], "entry").await.unwrap_err();
+    assert_eq!(error.field('C'), "28P01");
+    let error = log_in(&pooler, "token", &format!("{token}t"), "entry").await.unwrap_err();
+    assert_eq!(error.field('C'), "08P01", "{error:?}");
+}
+
+/// Would break with: a count that is not the one of the file, or that waits for a restart.
+#[tokio::test]
+async fn scram_iterations_are_those_of_secrets_that_are_derived() {
+    let builder = pooler().setting("scram_iterations", 5000);
+    let pooler = builder.clone().start();
+    assert_eq!(iterations(&pooler).await, "i=5000");
+    log_in(&pooler, "weir", "weir", "weir").await.unwrap();
+    pooler.reload(builder.setting("scram_iterations", 6000)).await;
+    assert_eq!(iterations(&pooler).await, "i=6000");
+    log_in(&pooler, "weir", "weir", "weir").await.unwrap();
+}
+
+/// What server-first says.
+async fn iterations(pooler: &Pgweir) -> String {
+    let mut raw = Raw::open(pooler.port()).await;
+    raw.write(&frontend::startup(frontend::VERSION_3_0, &[("user", "weir"), ("database", "weir")])).await;
+    raw.expect("R").await;
+    let first = b"n,,n=,r=abc";
+    let body = [b"SCRAM-SHA-256\0", &frontend::size(first.len())[..], first].concat();
+    raw.write(&frontend::message(b'p', &body)).await;
+    let said = raw.read().await;
+    String::from_utf8_lossy(&said.body[4..]).rsplit(',').next().unwrap().to_owned()
 }

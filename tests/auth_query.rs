@@ -208,15 +208,14 @@ async fn clients_cannot_starve_the_lookup() {
 
 /// Would break with: a question for each login, or more connections than a few.
 #[tokio::test]
-async fn many_logins_at_once_take_few_connections() {
+async fn many_logins_at_once_share_questions_and_connections() {
     prepare().await;
     let database = postgres().fresh_database().await;
-    let pooler = pooler()
-        .await
-        .setting("auth_type", "plain")
-        .database("crowd", &entry(&format!("user=postgres auth_dbname={database} auth_query='SELECT $1::text, $1::text, pg_sleep(0.05) IS NULL' "))
-            .replace(", pg_sleep(0.05) IS NULL", " FROM pg_sleep(0.05)"))
-        .start();
+    let counter = postgres().connect("postgres", &database).await;
+    counter.batch_execute("CREATE SEQUENCE asked").await.unwrap();
+    let query = "SELECT $1::text, $1::text FROM pg_sleep(0.2), nextval(''asked'')";
+    let crowd = entry(&format!("user=postgres auth_dbname={database} auth_query='{query}'"));
+    let pooler = pooler().await.setting("auth_type", "plain").database("crowd", &crowd).start();
     let logins: Vec<_> = (0..60)
         .map(|number| {
             let (port, user) = (pooler.port(), format!("user{}", number % 3));
@@ -229,7 +228,10 @@ async fn many_logins_at_once_take_few_connections() {
     for login in logins {
         login.await.unwrap();
     }
-    assert!(postgres().connections(&database).await <= 2);
+    let asked: i64 = counter.query_one("SELECT last_value FROM asked", &[]).await.unwrap().get(0);
+    assert!(asked < 30, "{asked} questions for 60 logins of three users");
+    // This one, and theirs.
+    assert!(postgres().connections(&database).await <= 3);
     let pools = pooler.console("SHOW POOLS").await;
     let row = pools.iter().find(|row| row[0].as_deref() == Some(database.as_str())).unwrap();
     assert_eq!(row[1].as_deref(), Some("lookup"), "{pools:?}");
@@ -320,4 +322,27 @@ async fn a_connection_that_has_died_is_replaced() {
             .await;
         log_in(&pooler, "dyn", "dyn", "weir").await.unwrap();
     }
+}
+
+/// Would break with: a PAUSE that never ends because of who asks for secrets, or that lets the question through.
+#[tokio::test]
+async fn a_pause_holds_the_question_back_too() {
+    prepare().await;
+    let database = postgres().fresh_database().await;
+    let pooler = pooler()
+        .await
+        .database("paused", &entry("").replace("dbname=weir", &format!("dbname={database}")))
+        .start();
+    let mut raw = log_in(&pooler, "dyn", "dyn", "paused").await.unwrap();
+    pooler.console("PAUSE paused").await;
+    assert_eq!(postgres().connections(&database).await, 0);
+    let port = pooler.port();
+    let login = tokio::spawn(async move { Raw::login(port, "dyn", "dyn", "paused").await });
+    log_in(&pooler, "dyn", "dyn", "weir").await.unwrap();
+    assert!(!login.is_finished());
+    assert_eq!(postgres().connections(&database).await, 0);
+    pooler.console("RESUME paused").await;
+    let mut late = login.await.unwrap();
+    assert_eq!(late.value("SELECT session_user").await.unwrap(), "dyn");
+    assert_eq!(raw.value("SELECT session_user").await.unwrap(), "dyn");
 }

@@ -328,6 +328,21 @@ fn security_settings_are_refused_not_ignored() {
 }
 
 #[test]
+fn a_place_to_look_users_up_that_is_none_is_noticed() {
+    let text = "[databases]\na = host=a\nb = host=b auth_dbname=a\nc = host=c auth_dbname=x\n[pgbouncer]\nauth_dbname = y\n";
+    let nobody = |name| format!("there is no database {name} to ask in: nobody can be looked up");
+    assert_eq!(
+        notices(text),
+        [
+            format!("F:4: [databases] c auth_dbname: {}", nobody("x")),
+            format!("F:6: [pgbouncer] auth_dbname: {}", nobody("y")),
+        ]
+    );
+    assert_eq!(notices(&format!("{text}[databases]\n* = host=z\n")), [""; 0]);
+    assert_eq!(notices("[pgbouncer]\nauth_dbname = pgbouncer\n").len(), 1);
+}
+
+#[test]
 fn what_is_not_done_as_asked_is_noticed() {
     let text = "[databases]
 a = pool_size=2 min_pool_size=3 connect_query='SELECT 1'

@@ -180,6 +180,28 @@ fn a_start_without_usable_rules_is_refused() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+/// Would break with: rules for databases that let in for replication, or the other way round.
+#[tokio::test]
+async fn replication_has_rules_of_its_own() {
+    let pooler =
+        pooler("host replication weir_trust 127.0.0.1/32 trust\nhost all weir 127.0.0.1/32 trust\n").start();
+    let nothing = "28000 no authentication method is found";
+    for (user, replication, is_let_in) in [
+        ("weir_trust", "true", true),
+        ("weir_trust", "database", false),
+        ("weir_trust", "false", false),
+        ("weir", "true", false),
+        ("weir", "database", true),
+        ("weir", "off", true),
+    ] {
+        let mut raw = Raw::open(pooler.port()).await;
+        let startup = [("user", user), ("database", "weir"), ("replication", replication)];
+        // Who is let in by the rule may still not be a role that may replicate.
+        let refused = raw.try_start(&startup, "").await.err().map(|error| text(&error));
+        assert_eq!(refused.as_deref() == Some(nothing), !is_let_in, "{user} {replication}: {refused:?}");
+    }
+}
+
 /// Would break with: a plain connection that passes for one with a certificate.
 #[tokio::test]
 async fn a_certificate_needs_tls() {

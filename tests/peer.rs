@@ -109,3 +109,21 @@ async fn another_user_of_the_machine_is_not_the_owner() {
     let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     assert_eq!(said, "R 10", "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+/// Would break with: rights that depend on a name which nobody proves, or that are not those of the lists where one is.
+#[tokio::test]
+async fn the_console_knows_its_users_by_the_lists_or_everybody_where_nobody_is_asked() {
+    let pooler = pooler().setting("auth_type", "any").start();
+    let mut raw = try_login(pooler.port(), "whoever", "pgbouncer", &[]).await.unwrap();
+    let reload = raw.query("RELOAD").await;
+    assert!(reload.iter().all(|message| message.tag != b'E'), "{reload:?}");
+    let pooler = self::pooler().setting("auth_type", "trust").start();
+    for (user, may_look, may_act) in [("admin", true, true), ("stats", true, false), ("weir", false, false)] {
+        let raw = try_login(pooler.port(), user, "pgbouncer", &[]).await;
+        assert_eq!(raw.is_ok(), may_look, "{user}");
+        if let Ok(mut raw) = raw {
+            let reload = raw.query("RELOAD").await;
+            assert_eq!(reload.iter().all(|message| message.tag != b'E'), may_act, "{user}: {reload:?}");
+        }
+    }
+}

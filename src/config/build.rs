@@ -13,7 +13,7 @@ use super::model::{
     PoolMode, StatementLimits, UnixListen, User, Welcome,
 };
 use super::resolve::{Resolved, Values};
-use super::{database, peers, settings};
+use super::{database, lookup, peers, settings};
 
 /// Builds the model; it is of use only when `findings` has no errors then.
 pub(super) fn build(resolved: &Resolved, file: &Path, findings: &mut Findings) -> Config {
@@ -43,6 +43,9 @@ pub(super) fn build(resolved: &Resolved, file: &Path, findings: &mut Findings) -
     advise_pool_sizes(general, config.pool.min_size, config.pool.size, findings);
     for values in &resolved.groups {
         entry(&mut config, values, findings);
+    }
+    for values in resolved.groups.iter().chain([general]) {
+        lookup::advise(values, &config, findings);
     }
     config
 }

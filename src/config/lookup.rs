@@ -1,5 +1,6 @@
 //! `auth_query`: who is asked for the secret of a user that the auth file does not know.
 
+use super::error::{Findings, Remark};
 use super::model::{Config, PoolSettings};
 use super::resolve::Values;
 use std::sync::Arc;
@@ -42,6 +43,14 @@ impl AuthQuery {
         let text = |key| values.text(key).map(str::to_owned);
         Self { user: text("auth_user"), query: text("auth_query"), dbname: text("auth_dbname") }
     }
+}
+
+/// Says so where `auth_dbname` leads nowhere: nobody could be looked up.
+pub(super) fn advise(values: &Values, config: &Config, findings: &mut Findings) {
+    let key = "auth_dbname";
+    let Some(name) = values.text(key).filter(|name| config.lookup_pool(name, "").is_none()) else { return };
+    let text = format!("there is no database {name} to ask in: nobody can be looked up");
+    findings.notice(values.origin(key), &values.section, Some(key), Remark::Advice(text));
 }
 
 impl Config {

@@ -159,7 +159,7 @@ impl Pools {
         names.iter().for_each(|name| inner.gates.set(name, |gate| gate.is_paused = true));
         inner.apply_gates();
         let killed = |pool: &&Arc<ServerPool>| names.contains(&pool.id.database);
-        inner.pools.values().filter(killed).for_each(|pool| pool.send_all_away(Refusal::Killed));
+        inner.all().filter(killed).for_each(|pool| pool.send_all_away(Refusal::Killed));
         Ok(names)
     }
 
@@ -171,7 +171,7 @@ impl Pools {
         if without_clients {
             inner.gates.all_paused = true;
             inner.apply_gates();
-            inner.pools.values().for_each(|pool| pool.send_all_away(Refusal::ShuttingDown));
+            inner.all().for_each(|pool| pool.send_all_away(Refusal::ShuttingDown));
         }
     }
 
@@ -238,9 +238,8 @@ impl Pools {
     }
 
     fn of_database(&self, database: Option<&str>) -> Vec<Arc<ServerPool>> {
-        let mut pools = self.list();
-        pools.retain(|pool| database.is_none_or(|name| pool.id.database == name));
-        pools
+        let inner = self.lock();
+        inner.all().filter(|pool| database.is_none_or(|name| pool.id.database == name)).cloned().collect()
     }
 }
 

@@ -15,6 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+/// How often a question is sent when its connection breaks.
+const ATTEMPTS: u32 = 3;
+
 /// Secrets that are kept for logins to servers.
 const KEPT: usize = 65_536;
 
@@ -147,7 +150,9 @@ impl Lookups {
         let Some(pool) = pools.lookup_pool(lookup) else {
             return Some(Err(LookupError::Broken("too many databases are asked in".to_owned())));
         };
+        let mut attempts = ATTEMPTS;
         loop {
+            attempts -= 1;
             let checkout = tokio::select! {
                 checkout = pool.checkout() => checkout,
                 () = self.abandoned(question, sender) => return None,
@@ -160,7 +165,7 @@ impl Lookups {
             let asked = server.ask(&lookup.query, &question.user).await;
             match asked {
                 // It ended while it stood idle, which shows in the first use.
-                Err(QueryError::Unclean(Unclean::Fault(_) | Unclean::Write(_))) if pool.idle_count() > 0 => {}
+                Err(QueryError::Unclean(Unclean::Fault(_) | Unclean::Write(_))) if attempts > 0 => {}
                 Err(QueryError::Unclean(unclean)) => {
                     return Some(Err(LookupError::Broken(format!("auth_query: {unclean}"))));
                 }

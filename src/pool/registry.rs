@@ -28,7 +28,7 @@ pub(super) struct Inner {
     databases: HashMap<String, Arc<Quota>>,
     users: HashMap<String, Arc<Quota>>,
     /// Connections over which secrets are asked for, by entry and `auth_user`.
-    lookups: HashMap<PoolId, Arc<ServerPool>>,
+    pub(super) lookups: HashMap<PoolId, Arc<ServerPool>>,
 }
 
 /// One pool as the console and the exporter show it.
@@ -132,6 +132,7 @@ impl Pools {
         let quotas = Quotas { pool, database: unlimited(), user: unlimited() };
         let settings = lookup.pool.clone();
         let pool = Pool::start(id.clone(), settings, self.connector.clone(), quotas, self.shared.clone());
+        pool.hold_back(inner.gates.hold_back(&id.database));
         inner.lookups.insert(id, Arc::clone(&pool));
         Some(pool)
     }
@@ -231,9 +232,14 @@ async fn relieve(pools: Weak<Pools>, crowded: Arc<Notify>) {
 }
 
 impl Inner {
+    /// The pools of clients, and those over which secrets are asked for.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<ServerPool>> {
+        self.pools.values().chain(self.lookups.values())
+    }
+
     /// Has every pool do what was ordered.
     pub(super) fn apply_gates(&self) {
-        for (id, pool) in &self.pools {
+        for (id, pool) in self.pools.iter().chain(&self.lookups) {
             pool.hold_back(self.gates.hold_back(&id.database));
         }
     }

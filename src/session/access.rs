@@ -7,7 +7,6 @@ use crate::auth::{Method, StoredSecret, Terms};
 use crate::config::AuthMethod;
 use crate::net::Stream;
 use crate::pool::{Found, LookupError};
-use crate::stats::Replication;
 use crate::wire::{Report, sqlstate};
 use nix::unistd::{Uid, User};
 use std::sync::Arc;
@@ -26,19 +25,12 @@ pub(super) struct Visitor<'a> {
 }
 
 impl<'a> Visitor<'a> {
-    pub(super) fn new(stream: &Stream, database: &'a str, user: &'a str) -> Self {
+    pub(super) fn new(stream: &Stream, database: &'a str, user: &'a str, replication: bool) -> Self {
         let way = match (stream, stream.peer()) {
             (Stream::Tcp(_), Some(address)) => Way::Plain(address.ip()),
             _ => Way::Unix,
         };
-        Self { visit: Visit { database, user, replication: false, way }, uid: stream.peer_uid() }
-    }
-
-    /// The same with what kind of replication it asks for. As in PostgreSQL, only a stream of WAL is met by the word
-    /// `replication` of a rule; changes of a database are a matter of that database.
-    pub(super) fn for_replication(mut self, replication: Option<Replication>) -> Self {
-        self.visit.replication = replication == Some(Replication::Physical);
-        self
+        Self { visit: Visit { database, user, replication, way }, uid: stream.peer_uid() }
     }
 }
 

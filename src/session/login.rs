@@ -140,8 +140,9 @@ impl Front {
         service: &Arc<Service>,
         applicant: &Applicant,
     ) -> Result<Proof, Departure> {
-        let visitor = Visitor::new(&self.dialogue.stream, &applicant.database, &applicant.user)
-            .for_replication(applicant.replication);
+        let Applicant { user, database, replication, .. } = applicant;
+        let visitor =
+            Visitor::new(&self.dialogue.stream, database, user, *replication == Some(Replication::Physical));
         let Demand { terms, secret } = access::demand(service, &visitor).await.inspect_err(|refusal| {
             tracing::warn!(
                 user = applicant.user,
@@ -247,7 +248,7 @@ impl Front {
         let Applicant { user, database, version, .. } = applicant;
         let mut asked = welcome::asked_for(startup, &config)?;
         told::add_host(&config.welcome, &self.dialogue.stream, config.listen.port, &mut asked);
-        let pool = pool_for(service, &config, &database, &user)?;
+        let pool = pool_of(service, &config, &database, &user)?;
         let in_pool = pool.clients.enter();
         let baseline = welcome::greeting(&pool).await?;
         let settings = welcome::adopt(&service.adopted, &pool, &baseline, asked).await?;
@@ -290,8 +291,10 @@ impl Front {
         admission: Admission,
     ) -> Result<Entrance, Departure> {
         let Applicant { user, database, version, .. } = applicant;
-        let parameters: BTreeMap<_, _> = welcome::asked_for(startup, &config)?.into_iter().collect();
-        let pool = pool_for(service, &config, &database, &user)?;
+        let mut asked = welcome::asked_for(startup, &config)?;
+        told::add_host(&config.welcome, &self.dialogue.stream, config.listen.port, &mut asked);
+        let parameters: BTreeMap<_, _> = asked.into_iter().collect();
+        let pool = pool_of(service, &config, &database, &user)?;
         let in_pool = pool.clients.enter();
         let server = pool
             .dedicate(replication, &parameters)
@@ -314,8 +317,10 @@ impl Front {
             .register(credentials)
             .map_err(|error| Report::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
         self.out.extend_from_slice(&AUTHENTICATION_OK);
+        self.put(|out| told::put_pooler(&config.welcome, Some(&pool), out))?;
         self.put(|out| server.state.baseline.put(out, &Settings::default()))?;
         self.put(|out| backend::put_backend_key(out, registration.key()))?;
+        self.put(|out| told::put_message(&config.welcome, out))?;
         backend::put_ready(&mut self.out, Status::Idle);
         self.flush().await?;
         pool.traffic.count(|t| &t.logins);
@@ -385,10 +390,10 @@ impl Front {
     }
 }
 
-/// The pool that serves a user on a database, if they are let in there.
-fn pool_for(
+/// The pool for a client that has proved who it is.
+fn pool_of(
     service: &Service,
-    config: &Arc<Config>,
+    config: &Config,
     database: &str,
     user: &str,
 ) -> Result<Arc<ServerPool>, Departure> {

@@ -43,7 +43,7 @@ def take(lines, pattern):
 WELCOME = r"authentication \d+|parameter .*|key of \d+ bytes|ready I"
 OWN_SETTINGS = (
     "log_format|max_client_prepared_bytes|max_client_prepared_statements|max_prepared_bytes|metrics_listen|"
-    "share_unnamed_statements|workers"
+    "report_pooler|share_unnamed_statements|workers"
 )
 FATAL = r"error FATAL 08P01: "
 

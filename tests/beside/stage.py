@@ -103,14 +103,10 @@ class Pooler:
             (self.folder / name).write_text(content)
             give(self.folder / name)
 
-    def start(self, files, *arguments):
+    def start(self, files, *arguments, patience=PATIENCE):
         self.write(files)
-        self.process = subprocess.Popen(
-            unprivileged(self.program, *arguments, self.folder / "pgbouncer.ini"),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            start_new_session=True, cwd=self.folder, env=environment(),
-        )
-        deadline = time.monotonic() + PATIENCE
+        self.launch(*arguments)
+        deadline = time.monotonic() + patience
         while not self.takes_connections():
             if self.process.poll() is not None:
                 return f"it ended with {self.process.returncode}"
@@ -118,6 +114,31 @@ class Pooler:
                 return "it does not take connections"
             time.sleep(0.01)
         return "it takes connections"
+
+    def launch(self, *arguments):
+        self.process = subprocess.Popen(
+            unprivileged(self.program, *arguments, self.folder / "pgbouncer.ini"),
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True, cwd=self.folder, env=environment(),
+        )
+
+    def survives(self, moment=0.7):
+        """Whether it still runs after a moment, where its port tells nothing."""
+        self.launch()
+        try:
+            self.process.wait(moment)
+            return False
+        except subprocess.TimeoutExpired:
+            return True
+        finally:
+            self.kill()
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        for left in (self.folder / "pid", self.socket_file()):
+            left.unlink(missing_ok=True)
 
     def takes_connections(self):
         try:
@@ -223,6 +244,8 @@ class Stage:
         give(self.folder)
         shutil.copy(os.environ["BENCH_PGWEIR"], self.folder / "pgweir")
         self.postgres = start_postgres(self.folder, server_bin(), free_port(), log_min_messages="error")
+        while subprocess.run(["pg_isready", "-q", *map(str, address(self.postgres.port)[:4])], check=False).returncode:
+            time.sleep(0.05)
         sql = "".join(f"CREATE ROLE {user} LOGIN PASSWORD '{user}';" for user in USERS)
         for name in ("bench", "second"):
             output("psql", *address(self.postgres.port), "-qc", f"CREATE DATABASE {name}", "postgres")

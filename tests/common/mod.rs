@@ -79,7 +79,7 @@ pub fn pgbouncer() -> Option<String> {
 
 /// A command that runs as the `postgres` user where the tests run as root: neither PostgreSQL nor PgBouncer
 /// accepts to be root.
-fn unprivileged(program: impl AsRef<std::ffi::OsStr>) -> std::process::Command {
+pub fn unprivileged(program: impl AsRef<std::ffi::OsStr>) -> std::process::Command {
     if !is_root() {
         return std::process::Command::new(program);
     }
@@ -89,7 +89,7 @@ fn unprivileged(program: impl AsRef<std::ffi::OsStr>) -> std::process::Command {
 }
 
 /// Gives `path` and all below it to the user of [`unprivileged`].
-fn give_to_unprivileged(path: &Path) {
+pub fn give_to_unprivileged(path: &Path) {
     if is_root() {
         run(std::process::Command::new("chown").args(["-R", "postgres:postgres"]).arg(path));
     }

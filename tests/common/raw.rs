@@ -90,12 +90,19 @@ impl Raw {
         Self::over(stream)
     }
 
-    /// A connection over a Unix socket, with nothing sent on it. A pooler that has just been started may listen on TCP
-    /// before that.
+    /// A connection over a Unix socket, with nothing sent on it. A pooler that has just started may listen there a
+    /// moment later than on its port.
     pub async fn open_unix(folder: &Path, port: u16) -> Self {
-        let path = folder.join(format!(".s.PGSQL.{port}"));
-        super::until("Unix socket", || std::os::unix::net::UnixStream::connect(&path).is_ok()).await;
-        Self::over(UnixStream::connect(path).await.unwrap())
+        let file = folder.join(format!(".s.PGSQL.{port}"));
+        let connecting = async {
+            loop {
+                match UnixStream::connect(&file).await {
+                    Ok(stream) => return stream,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                }
+            }
+        };
+        Self::over(patiently("connection to the socket", connecting).await)
     }
 
     /// A connection over any stream, TLS for one.

@@ -105,7 +105,7 @@ pub struct Visit<'a> {
     pub database: &'a str,
     /// The user of the startup packet.
     pub user: &'a str,
-    /// Whether it asks for replication: no word but `replication` means that.
+    /// Whether it asks for physical replication, which is in no database: no word but `replication` means that.
     pub replication: bool,
     /// How the client has come.
     pub way: Way,
