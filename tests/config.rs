@@ -413,6 +413,18 @@ fn the_report_shows_values_with_their_origin() {
         assert!(report.contains(text), "{text}\n{report}");
     }
     assert!(!report.contains("two words"), "{report}");
+    let (_, differences) =
+        report.split_once("\ndifferences from PgBouncer 1.26 that this file meets\n").unwrap();
+    for text in [
+        // What is set, and what nobody sets.
+        "tests/fixtures/config/chart.ini:15: [pgbouncer] pool_mode: a client stays with its server",
+        "default: [pgweir] workers: there are several threads, PgBouncer has one",
+    ] {
+        assert!(differences.contains(text), "{text}\n{differences}");
+    }
+    let one = load_text("[pgbouncer]\nlisten_addr = ::1\nworkers = 1\npkt_buf = 8192\nsbuf_loopcnt = 5\n");
+    let told = |key: &str| one.differences.iter().filter(|told| told.key.as_deref() == Some(key)).count();
+    assert_eq!((told("workers"), told("pkt_buf"), told("sbuf_loopcnt"), told("listen_addr")), (0, 1, 0, 0));
     assert!(!format!("{loaded:?}").contains("two words"));
 }
 
