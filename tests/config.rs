@@ -153,7 +153,8 @@ fn the_chart_file_loads() {
     assert_eq!((reports.pool_mode, reports.query_wait_timeout), (Some(PoolMode::Session), Some(None)));
     assert!(config.fallback.is_some());
     assert_eq!(config.users["reporting"].query_timeout, Some(Some(Duration::from_secs(900))));
-    assert_eq!(config.users["reporting"].max_user_connections, Some(None));
+    // 0 is the general one.
+    assert_eq!(config.users["reporting"].max_user_connections, None);
 }
 
 #[test]
@@ -168,7 +169,7 @@ fn the_operator_file_loads() {
     assert_eq!(config.databases["orders"].hosts, Hosts::one(Host::Tcp("orders-rw".to_owned())));
     assert_eq!(config.databases["orders"].password.as_ref().unwrap().reveal(), "first line = secret");
     assert_eq!(config.databases["local"].hosts, Hosts::one(Host::Unix("/controller/run".into())));
-    assert_eq!(config.databases["stock"].server_lifetime, Some(None));
+    assert_eq!(config.databases["stock"].server_lifetime, None);
     assert_eq!(config.databases["stock"].port, 5432);
     assert_eq!((config.workers, config.log.format), (2, LogFormat::Json));
     let twice = "tests/fixtures/config/operator-databases.ini:2: [databases] orders: set again at \
@@ -224,14 +225,14 @@ pool_mode = sesion
 server_lifetime = 30s
 log_stats = on
 listen_port = 65536
-default_pool_size = -1
-auth_file = ${NO_SUCH_VARIABLE}
-unix_socket_mode = 0999
+default_pool_size = one
+auth_file = x
+max_client_conn = many
 [databases]
 pgbouncer = host=a
 a = host=a,b hots=c port=0
 b = host=, password_file=/no/such/file
-c = password=hidden password_file=x pool_size=many
+c = password=hidden password_file=x pool_mode=many
 [pgweir]
 pool_mode = session
 metrics_listen = 9127
@@ -246,14 +247,13 @@ metrics_listen = 9127
         "F:4: [pgbouncer] server_lifetime: \"30s\" is not allowed: expected a number of seconds",
         "F:5: [pgbouncer] log_stats: \"on\" is not allowed: expected 0 or 1",
         "F:6: [pgbouncer] listen_port: \"65536\" is not allowed: expected a whole number from 0 to 65535",
-        "F:7: [pgbouncer] default_pool_size: \"-1\" is not allowed: expected a whole number from 0 to 2147483647",
-        "F:8: [pgbouncer] auth_file: the environment variable NO_SUCH_VARIABLE is not set",
-        "F:9: [pgbouncer] unix_socket_mode: \"0999\" is not allowed: expected permission bits such as 0770",
+        "F:7: [pgbouncer] default_pool_size: \"one\" is not allowed: expected a whole number from 0 to 2147483647",
+        "F:9: [pgbouncer] max_client_conn: \"many\" is not allowed: expected a whole number from 0 to 2147483647",
         "F:11: [databases] pgbouncer: this name is reserved for the console",
         "F:12: [databases] a hots: unknown key, did you mean host?",
         "F:12: [databases] a port: \"0\" is not allowed: expected a whole number from 1 to 65535",
         "F:13: [databases] b host: \",\" is not allowed: expected hosts between commas",
-        "F:14: [databases] c pool_size: \"many\" is not allowed: expected a whole number from 0 to 2147483647",
+        "F:14: [databases] c pool_mode: \"many\" is not allowed: expected session, transaction or statement",
         "F:14: [databases] c password_file: password is set as well; keep one of them",
         "F:16: [pgweir] pool_mode: this key belongs into [pgbouncer]",
         "F:17: [pgweir] metrics_listen: \"9127\" is not allowed: expected host:port, such as 127.0.0.1:9127",
@@ -371,8 +371,10 @@ fn settings_that_do_not_go_together() {
         ]
     );
     assert_eq!(
-        errors("[pgbouncer]\nunix_socket_dir =\nlisten_addr = ::1\n[databases]\na =\n"),
-        ["F:5: [databases] a host: without a host the server is in unix_socket_dir, which is empty"]
+        notices("[pgbouncer]\nunix_socket_dir =\nlisten_addr = ::1\n[databases]\na =\n"),
+        [
+            "F:5: [databases] a: without a host the server is in unix_socket_dir, which is empty: it cannot be reached"
+        ]
     );
 }
 
@@ -403,6 +405,18 @@ fn the_report_shows_values_with_their_origin() {
         assert!(report.contains(text), "{text}\n{report}");
     }
     assert!(!report.contains("two words"), "{report}");
+    let (_, differences) =
+        report.split_once("\ndifferences from PgBouncer 1.26 that this file meets\n").unwrap();
+    for text in [
+        // What is set, and what nobody sets.
+        "tests/fixtures/config/chart.ini:15: [pgbouncer] pool_mode: a client stays with its server",
+        "default: [pgweir] workers: there are several threads, PgBouncer has one",
+    ] {
+        assert!(differences.contains(text), "{text}\n{differences}");
+    }
+    let one = load_text("[pgbouncer]\nlisten_addr = ::1\nworkers = 1\npkt_buf = 8192\nsbuf_loopcnt = 5\n");
+    let told = |key: &str| one.differences.iter().filter(|told| told.key.as_deref() == Some(key)).count();
+    assert_eq!((told("workers"), told("pkt_buf"), told("sbuf_loopcnt"), told("listen_addr")), (0, 1, 0, 0));
     assert!(!format!("{loaded:?}").contains("two words"));
 }
 
@@ -418,7 +432,7 @@ fn settings_are_listed_as_pgbouncer_does() {
     assert_eq!(value("unix_socket_mode"), "504");
     assert_eq!(value("server_lifetime"), "3600");
     assert_eq!(value("server_round_robin"), "1");
-    assert_eq!(value("track_extra_parameters"), "IntervalStyle,search_path");
+    assert_eq!(value("track_extra_parameters"), "IntervalStyle, search_path");
     assert_eq!(value("conffile"), "tests/fixtures/config/operator.ini");
 }
 

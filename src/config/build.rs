@@ -268,11 +268,12 @@ fn user(values: &Values) -> User {
     User {
         pool_mode: pool_mode(values),
         pool_size: values.limit("pool_size"),
-        max_user_connections: values.limit("max_user_connections"),
-        query_timeout: values.timeout("query_timeout"),
-        idle_transaction_timeout: values.timeout("idle_transaction_timeout"),
-        transaction_timeout: values.timeout("transaction_timeout"),
-        client_idle_timeout: values.timeout("client_idle_timeout"),
+        // Of these, 0 is the general value, as in PgBouncer.
+        max_user_connections: values.limit("max_user_connections").flatten().map(Some),
+        query_timeout: values.timeout("query_timeout").flatten().map(Some),
+        idle_transaction_timeout: values.timeout("idle_transaction_timeout").flatten().map(Some),
+        transaction_timeout: values.timeout("transaction_timeout").flatten().map(Some),
+        client_idle_timeout: values.timeout("client_idle_timeout").flatten().map(Some),
         query_wait_timeout: values.timeout("query_wait_timeout"),
         reserve_pool_size: care::own_reserve(values),
         max_client_connections: values.limit("max_user_client_connections"),

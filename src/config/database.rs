@@ -1,7 +1,7 @@
 //! One entry of `[databases]`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::build::{error, pool_mode, port};
 use super::care;
@@ -30,8 +30,9 @@ pub(super) fn database(values: &Values, config: &Config, findings: &mut Findings
         pool_size: values.limit("pool_size"),
         min_pool_size: values.number("min_pool_size"),
         pool_mode: pool_mode(values),
-        max_db_connections: values.limit("max_db_connections"),
-        server_lifetime: values.timeout("server_lifetime"),
+        // Of these, 0 is the general value, as in PgBouncer.
+        max_db_connections: values.limit("max_db_connections").flatten().map(Some),
+        server_lifetime: values.timeout("server_lifetime").flatten().map(Some),
         query_wait_timeout: values.timeout("query_wait_timeout"),
         reserve_pool_size: care::own_reserve(values),
         max_client_connections: values.limit("max_db_client_connections"),
@@ -62,7 +63,10 @@ fn hosts(values: &Values, default_dir: Option<&Path>, findings: &mut Findings) -
         },
         (None, Some(dir)) => return Some(Hosts::one(Host::Unix(dir.to_owned()))),
         (None, None) => {
-            Problem::Conflict("without a host the server is in unix_socket_dir, which is empty".to_owned())
+            let text =
+                "without a host the server is in unix_socket_dir, which is empty: it cannot be reached";
+            findings.notice(values.origin("host"), &values.section, None, Remark::Advice(text.to_owned()));
+            return Some(Hosts::one(Host::Unix(PathBuf::new())));
         }
     };
     error(values, "host", problem, findings);

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::build;
-use super::error::{ConfigErrors, Findings, Notice, Origin, Section};
+use super::error::{ConfigErrors, Findings, Notice, Origin, Remark, Section};
 use super::front;
 use super::model::Config;
 use super::raw::{Dialect, Entry, Raw, Value};
 use super::resolve::{self, Environment, Resolved, Values};
-use super::settings::{self, Change, GENERAL};
+use super::settings::{self, Change, GENERAL, Status};
 use super::value::Typed;
 
 /// A configuration that can be used, and what there is to say about it.
@@ -23,6 +23,8 @@ pub struct Loaded {
     pub settings: Vec<Effective>,
     /// The settings of databases, users and peers, in the order of the file.
     pub entries: Vec<Effective>,
+    /// Where pgweir does not do what PgBouncer 1.26 would do with this file; in the order of the file, defaults first.
+    pub differences: Vec<Notice>,
     /// The language of the file.
     pub dialect: Dialect,
     /// What the file says, and what was `SET` since.
@@ -84,8 +86,18 @@ impl Loaded {
         let notices = findings.into_result()?;
         let settings = general(&resolved, path);
         let entries = resolved.groups.iter().flat_map(entries).collect();
+        let differences = differences(&resolved, &settings);
         let dialect = raw.dialect;
-        Ok(Self { config: Arc::new(config), notices, settings, entries, dialect, raw, path: path.to_owned() })
+        Ok(Self {
+            config: Arc::new(config),
+            notices,
+            settings,
+            entries,
+            differences,
+            dialect,
+            raw,
+            path: path.to_owned(),
+        })
     }
 
     /// The same with one more general setting, as it was given to `SET`. The file is not read again, so that nothing
@@ -127,9 +139,45 @@ pub fn change_of(key: &str) -> Option<Change> {
     settings::find(&Section::General, key).map(|setting| setting.change)
 }
 
+/// What there is to say about each value in force, set or not.
+fn differences(resolved: &Resolved, settings: &[Effective]) -> Vec<Notice> {
+    let mut found = Findings::default();
+    for values in std::iter::once(&resolved.general).chain(&resolved.groups) {
+        for (key, typed, origin) in values.iter() {
+            let Some(setting) = settings::find(&values.section, key) else { continue };
+            // What is wrong has stopped this file already.
+            if let Ok(Some(remark)) = resolve::verdict(setting, typed) {
+                found.notice(origin, &values.section, Some(key), acting_as(remark, setting.status));
+            }
+        }
+    }
+    for difference in settings::DIFFERENCES {
+        let met = |setting: &&Effective| {
+            setting.key == difference.key
+                && difference.when.holds(setting.value.as_deref().unwrap_or_default())
+        };
+        if let Some(setting) = settings.iter().find(met) {
+            let remark = Remark::Advice(difference.text.to_owned());
+            found.notice(&setting.origin, &setting.section, Some(setting.key), remark);
+        }
+    }
+    found.into_result().unwrap_or_default()
+}
+
+/// A word more where it is known what happens instead.
+fn acting_as(remark: Remark, status: Status) -> Remark {
+    match (remark, status) {
+        (Remark::NotYetHonoured, Status::NotYet(acts_as)) if !acts_as.is_empty() => {
+            Remark::Advice(format!("not yet honoured: pgweir acts as if it were {acts_as}"))
+        }
+        (remark, _) => remark,
+    }
+}
+
 fn general(resolved: &Resolved, file: &Path) -> Vec<Effective> {
     let mut listed = Vec::new();
-    for (key, typed, origin) in resolved.general.iter() {
+    let general = &resolved.general;
+    for (key, typed, origin) in general.iter() {
         // Only PgBouncer for Windows lists this one.
         let Some(setting) = GENERAL.iter().find(|setting| setting.name == key && key != "service_name")
         else {
@@ -140,7 +188,9 @@ fn general(resolved: &Resolved, file: &Path) -> Vec<Effective> {
         listed.push(Effective {
             section: if setting.is_own() { Section::Own } else { Section::General },
             key,
-            value: (!unset).then(|| shown(typed, setting.is_secret())),
+            value: (!unset).then(|| {
+                general.written(key).map_or_else(|| shown(typed, setting.is_secret()), str::to_owned)
+            }),
             default: (!setting.is_null_by_default()).then_some(default),
             is_listed: setting.is_listed(),
             change: setting.change,

@@ -18,6 +18,7 @@ mod environment;
 mod error;
 mod front;
 mod hosts;
+mod lenient;
 mod load;
 mod lookup;
 mod model;

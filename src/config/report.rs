@@ -9,7 +9,8 @@ use super::raw::Dialect;
 /// Column at which origins start, where values are not longer.
 const ORIGIN_COLUMN: usize = 56;
 
-/// The effective configuration with the origin of each value, then the notices. Secrets show as `***`.
+/// The effective configuration with the origin of each value, then the notices, then what PgBouncer would do otherwise.
+/// Secrets show as `***`.
 #[must_use]
 pub fn check_report(loaded: &Loaded) -> String {
     let mut report = String::new();
@@ -28,6 +29,7 @@ pub fn check_report(loaded: &Loaded) -> String {
     entries(&mut report, "users", loaded);
     entries(&mut report, "peers", loaded);
     notices(&mut report, loaded);
+    differences(&mut report, loaded);
     report
 }
 
@@ -72,6 +74,14 @@ fn notices(report: &mut String, loaded: &Loaded) {
     line(report, "\nnotices");
     for notice in &loaded.notices {
         line(report, &notice.to_string());
+    }
+}
+
+/// What an operator should read before it takes PgBouncer's place.
+fn differences(report: &mut String, loaded: &Loaded) {
+    line(report, "\ndifferences from PgBouncer 1.26 that this file meets");
+    for difference in &loaded.differences {
+        line(report, &difference.to_string());
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::environment;
 use super::error::{Findings, Origin, Problem, Remark, Section};
 use super::front;
+use super::lenient::{self, Reading};
 use super::raw::{Dialect, Entry, Group, Raw, Value};
 use super::settings::{self, GENERAL, Kind, Setting, Status};
 use super::suggest;
@@ -20,7 +21,15 @@ pub type Environment<'a> = dyn Fn(&str) -> Option<String> + 'a;
 pub(super) struct Values {
     pub(super) section: Section,
     pub(super) origin: Origin,
-    values: BTreeMap<&'static str, (Typed, Origin)>,
+    values: BTreeMap<&'static str, Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    typed: Typed,
+    origin: Origin,
+    /// A list as it was written, with its blanks: PgBouncer shows it so.
+    written: Option<String>,
 }
 
 /// All checked values.
@@ -60,7 +69,7 @@ fn defaults(file: &Path) -> Values {
         let text = default_text(setting, file);
         // A default that cannot be read would be missing for all; a test goes through the table.
         let typed = value::interpret(setting.kind, &Value::Text(text), Dialect::Ini)?;
-        Some((setting.name, (typed, Origin::Default)))
+        Some((setting.name, Held { typed, origin: Origin::Default, written: None }))
     };
     let values = GENERAL.iter().filter_map(value).collect();
     Values { section: Section::General, origin: Origin::Default, values }
@@ -90,34 +99,71 @@ impl Checker<'_> {
     fn entries(&mut self, entries: &[Entry], values: &mut Values) {
         for entry in entries {
             match self.entry(entry) {
-                Ok((name, typed)) => {
-                    values.values.insert(name, (typed, entry.origin.clone()));
+                Ok(Some((name, typed))) => {
+                    let written = match (&typed, &entry.value) {
+                        (Typed::List(_), Value::Text(text)) => Some(text.clone()),
+                        _ => None,
+                    };
+                    values.values.insert(name, Held { typed, origin: entry.origin.clone(), written });
                 }
+                Ok(None) => {}
                 Err(problem) => self.findings.error_at(&entry.origin, &entry.section, &entry.key, problem),
             }
         }
     }
 
-    fn entry(&mut self, entry: &Entry) -> Result<(&'static str, Typed), Problem> {
+    /// The value of an entry; `None` when it is as if the key were not there.
+    fn entry(&mut self, entry: &Entry) -> Result<Option<(&'static str, Typed)>, Problem> {
         let setting = settings::find(&entry.section, &entry.key).ok_or_else(|| unknown_key(entry))?;
         let mut value = self.expanded(entry)?;
         if setting.kind == Kind::Path {
             value = value.try_map(|path| Ok::<_, Problem>(self.at_home(path)))?;
         }
-        let typed = value::interpret(setting.kind, &value, self.dialect);
-        let typed = typed.ok_or_else(|| bad_value(setting, &entry.value, self.dialect))?;
+        let Some(typed) = self.read(setting, &value, entry)? else { return Ok(None) };
         self.status(setting, &typed, entry)?;
-        Ok((setting.name, typed))
+        Ok(Some((setting.name, typed)))
+    }
+
+    fn read(&mut self, setting: &Setting, value: &Value, entry: &Entry) -> Result<Option<Typed>, Problem> {
+        let is_ini = self.dialect == Dialect::Ini || entry.origin == Origin::Console;
+        let reading = if is_ini { lenient::read(&entry.section, setting, value) } else { None };
+        let mut remark = |text| {
+            let remark = Remark::Advice(text);
+            self.findings.notice(&entry.origin, &entry.section, Some(&entry.key), remark);
+        };
+        match reading {
+            Some(Reading::Value(typed, said)) => {
+                said.into_iter().for_each(&mut remark);
+                return Ok(Some(typed));
+            }
+            Some(Reading::Unset(said)) => {
+                remark(said);
+                return Ok(None);
+            }
+            None => {}
+        }
+        let typed = value::interpret(setting.kind, value, self.dialect).filter(|_| !is_ini);
+        typed.map(Some).ok_or_else(|| bad_value(setting, &entry.value, self.dialect))
     }
 
     /// The value with variables of the environment in it, unless it comes from the console: whoever may use that may
     /// not read the environment.
-    fn expanded(&self, entry: &Entry) -> Result<Value, Problem> {
+    fn expanded(&mut self, entry: &Entry) -> Result<Value, Problem> {
         if entry.origin == Origin::Console {
             return Ok(entry.value.clone());
         }
         let expanded = entry.value.try_map(|text| environment::expand(text, self.environment));
-        expanded.map_err(Problem::UnsetVariable)
+        match expanded {
+            // PgBouncer knows no variables, so there such a text means itself.
+            Err(name) if self.dialect == Dialect::Ini => {
+                let text =
+                    format!("the environment variable {name} is not set, so the text is taken as it is");
+                let remark = Remark::Advice(text);
+                self.findings.notice(&entry.origin, &entry.section, Some(&entry.key), remark);
+                Ok(entry.value.clone())
+            }
+            expanded => expanded.map_err(Problem::UnsetVariable),
+        }
     }
 
     fn at_home(&self, path: &str) -> String {
@@ -154,10 +200,10 @@ pub(super) fn verdict(setting: &Setting, typed: &Typed) -> Result<Option<Remark>
     }
 }
 
-/// The console's names are not to be had, and a peer's name is a number.
+/// The console's name is not to be had, and a peer's name is a number.
 fn reserved(section: &Section) -> Option<Problem> {
     match section {
-        Section::Database(name) if matches!(name.as_str(), "pgbouncer" | "pgweir") => {
+        Section::Database(name) if name == "pgbouncer" => {
             Some(Problem::Conflict("this name is reserved for the console".to_owned()))
         }
         Section::Peer(name) if !name.parse::<u16>().is_ok_and(|id| id > 0) => {
@@ -190,16 +236,21 @@ pub(super) fn bad_value(setting: &Setting, written: &Value, dialect: Dialect) ->
 impl Values {
     /// The values with their origins, by key.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, &Typed, &Origin)> {
-        self.values.iter().map(|(name, (typed, origin))| (*name, typed, origin))
+        self.values.iter().map(|(name, held)| (*name, &held.typed, &held.origin))
     }
 
     fn get(&self, name: &str) -> Option<&Typed> {
-        self.values.get(name).map(|(typed, _)| typed)
+        self.values.get(name).map(|held| &held.typed)
     }
 
     /// Where a value comes from; the entry as a whole when the key is not set.
     pub(super) fn origin(&self, name: &str) -> &Origin {
-        self.values.get(name).map_or(&self.origin, |(_, origin)| origin)
+        self.values.get(name).map_or(&self.origin, |held| &held.origin)
+    }
+
+    /// A list as it was written, if it was.
+    pub(super) fn written(&self, name: &str) -> Option<&str> {
+        self.values.get(name)?.written.as_deref()
     }
 
     /// A text that is set and not empty.

@@ -121,6 +121,24 @@ fn decimal(value: &Value) -> Option<u32> {
     }
 }
 
+/// The same with a sign, and of any size: what is larger than 64 bits hold is the largest that they do.
+pub(super) fn c_integer(text: &str) -> Option<i64> {
+    let text = text.trim_start();
+    let (digits, is_negative) = match text.strip_prefix('-') {
+        Some(digits) => (digits, true),
+        None => (text.strip_prefix('+').unwrap_or(text), false),
+    };
+    let (digits, radix) = match digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
+        Some(digits) => (digits, 16),
+        None => (digits, if digits.len() > 1 && digits.starts_with('0') { 8 } else { 10 }),
+    };
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+        return None;
+    }
+    let number = i64::from_str_radix(digits, radix).unwrap_or(i64::MAX);
+    Some(if is_negative { -number } else { number })
+}
+
 /// A number as C reads it: `0x` is hexadecimal, another leading zero octal.
 pub(super) fn c_number(text: &str) -> Option<u32> {
     let digits = text.strip_prefix('+').unwrap_or(text);

@@ -122,7 +122,7 @@ impl Front {
         if config.log.connections {
             self.subject().login_attempt(applicant.replication.is_some());
         }
-        if is_console(&applicant.database) {
+        if is_console(&config, &applicant.database) {
             // The console takes no client's place, so that it can be reached when all are taken.
             let role = self.console_role(service, &config, &applicant).await?;
             let application_name = startup.take("application_name").unwrap_or_default();
@@ -437,9 +437,10 @@ fn pool_of(
     entered.map_err(|closed| departure::closed(closed, database, user))
 }
 
-/// The console goes by the names that PgBouncer and pgweir have; no configuration can give them to a database.
-fn is_console(database: &str) -> bool {
-    matches!(database, "pgbouncer" | "pgweir")
+/// The console goes by the names that PgBouncer and pgweir have. A configuration can give the second one to a database, as
+/// one made for PgBouncer may.
+fn is_console(config: &Config, database: &str) -> bool {
+    database == "pgbouncer" || (database == "pgweir" && !config.databases.contains_key(database))
 }
 
 /// One step of the proof; an expensive one is made where it holds up nobody's traffic.

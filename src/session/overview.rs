@@ -329,7 +329,7 @@ mod tests {
         let found = users(&config, ["listed"].into_iter(), &pools, &clients);
         let names: Vec<_> = found.iter().map(|user| user.name.as_str()).collect();
         assert_eq!(names, ["alice", "bob", "forced", "listed", CONSOLE]);
-        assert_eq!((found[0].pool_size, found[0].max_connections), (Some(Some(3)), None));
+        assert_eq!((found[0].pool_size, found[0].max_connections), (Some(Some(3)), Some(7)));
         assert_eq!((found[1].connections, found[1].clients, found[1].max_connections), (5, 2, Some(7)));
     }
 }

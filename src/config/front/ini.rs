@@ -87,7 +87,10 @@ impl Reader<'_> {
 
     fn section(&mut self, name: &str, origin: &Origin) {
         self.place = match name {
-            "pgbouncer" => Place::General(Section::General),
+            "pgbouncer" => {
+                self.start_over(origin);
+                Place::General(Section::General)
+            }
             "pgweir" => Place::General(Section::Own),
             "databases" => Place::Groups("databases"),
             "users" => Place::Groups("users"),
@@ -97,6 +100,17 @@ impl Reader<'_> {
                 Place::Unknown
             }
         };
+    }
+
+    /// PgBouncer sets all settings to their defaults where `[pgbouncer]` begins, also for the second time.
+    fn start_over(&mut self, origin: &Origin) {
+        let all = std::mem::take(&mut self.raw.general);
+        let (gone, rest): (Vec<_>, _) = all.into_iter().partition(|entry| entry.section == Section::General);
+        self.raw.general = rest;
+        for gone in gone {
+            let text = format!("does not count, since [pgbouncer] begins again at {origin} and all with it");
+            self.findings.notice(&gone.origin, &gone.section, Some(&gone.key), Remark::Advice(text));
+        }
     }
 
     fn pair(&mut self, key: String, value: &str, origin: &Origin) {
@@ -140,9 +154,11 @@ impl Reader<'_> {
 
 /// Splits `key = value`; a quoted key may hold anything, with `""` for a quote.
 fn key_and_value(line: &str) -> Option<(String, &str)> {
-    let (key, rest) = match line.strip_prefix('"') {
-        Some(quoted) => quoted_key(quoted)?,
-        None => {
+    let (key, rest) = match (line.strip_prefix('"'), line.strip_prefix('\'')) {
+        (Some(quoted), _) => quoted_key(quoted)?,
+        // PgBouncer 1.26 takes single quotes; there is no way to write one inside.
+        (None, Some(quoted)) => quoted.split_once('\'').map(|(key, rest)| (key.to_owned(), rest))?,
+        (None, None) => {
             let is_plain = |c: char| c.is_ascii_alphanumeric() || "_.-*".contains(c);
             let end = line.find(|c| !is_plain(c)).unwrap_or(line.len());
             (line[..end].to_owned(), &line[end..])
@@ -200,13 +216,15 @@ mod tests {
             general(file),
             [text("key", "v ; # part of it"), text("empty", ""), text("query", "a = b")]
         );
-        assert_eq!(general("[pgbouncer] a = 1\n[pgbouncer]\nb = 2"), [text("a", "1"), text("b", "2")]);
+        // Where the section begins again, all is as if nothing had been set.
+        assert_eq!(general("[pgbouncer] a = 1\n[pgbouncer]\nb = 2"), [text("b", "2")]);
     }
 
     #[test]
     fn the_last_of_two_wins_with_a_notice() {
-        let (raw, findings) =
-            parse("[pgbouncer]\na = 1\nb = 2\n[databases]\nx = host=a\nx = port=1\n[pgbouncer]\na = 3");
+        let (raw, findings) = parse(
+            "[pgbouncer]\na = 1\nb = 2\na = 3\n[databases]\nx = host=a\n[users]\n[databases]\nx = port=1\n",
+        );
         let values: Vec<_> =
             raw.general.iter().map(|entry| (entry.key.as_str(), entry.value.shown())).collect();
         assert_eq!(values, [("b", "\"2\"".to_owned()), ("a", "\"3\"".to_owned())]);
@@ -216,18 +234,19 @@ mod tests {
         assert_eq!(
             notices,
             [
-                "t.ini:5: [databases] x: set again at t.ini:6, and the last one wins",
-                "t.ini:2: [pgbouncer] a: set again at t.ini:8, and the last one wins",
+                "t.ini:2: [pgbouncer] a: set again at t.ini:4, and the last one wins",
+                "t.ini:6: [databases] x: set again at t.ini:9, and the last one wins",
             ]
         );
     }
 
     #[test]
     fn reads_quoted_names() {
-        let (raw, findings) = parse("[databases]\n\"my \"\"db\"\" = 1\" = host=a\nb.c-d* =\n");
+        let (raw, findings) =
+            parse("[databases]\n\"my \"\"db\"\" = 1\" = host=a\nb.c-d* =\n'x \"y' = host=b\n");
         assert!(findings.errors.is_empty());
         let names: Vec<_> = raw.groups.iter().filter_map(|group| group.section.entry()).collect();
-        assert_eq!(names, ["my \"db\" = 1", "b.c-d*"]);
+        assert_eq!(names, ["my \"db\" = 1", "b.c-d*", "x \"y"]);
     }
 
     #[test]

@@ -35,14 +35,29 @@ fn text_of(file: &Arc<Path>, named: &Origin, findings: &mut Findings) -> Option<
             return None;
         }
     };
-    String::from_utf8(bytes)
-        .map_err(|error| {
-            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-            let line = 1 + good.iter().filter(|byte| **byte == b'\n').count();
-            let origin = Origin::Line { file: Arc::clone(file), line };
-            findings.error(origin, Problem::Syntax("this line is not UTF-8".to_owned()));
-        })
-        .ok()
+    match String::from_utf8(bytes) {
+        Ok(text) => Some(text),
+        Err(error) => without_foreign_comments(error.as_bytes(), file, findings),
+    }
+}
+
+/// The text of a file that is not UTF-8 as a whole. In a comment that does no harm.
+fn without_foreign_comments(bytes: &[u8], file: &Arc<Path>, findings: &mut Findings) -> Option<String> {
+    let mut text = String::new();
+    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let is_comment = matches!(line.trim_ascii_start().first(), Some(b';' | b'#'));
+        match std::str::from_utf8(line) {
+            Ok(line) => text.push_str(line),
+            Err(_) if is_comment => text.push_str(&String::from_utf8_lossy(line)),
+            Err(_) => {
+                let origin = Origin::Line { file: Arc::clone(file), line: index + 1 };
+                findings.error(origin, Problem::Syntax("this line is not UTF-8".to_owned()));
+                return None;
+            }
+        }
+        text.push('\n');
+    }
+    Some(text)
 }
 
 /// A section of named entries by its word.

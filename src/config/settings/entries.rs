@@ -22,7 +22,7 @@ pub(in crate::config) const DATABASE: &[Setting] = &[
     Setting::honoured("host", Text, "", "Servers, between commas: names, addresses, or folders of Unix sockets (@ is the abstract namespace)."),
     Setting::honoured("load_balance_hosts", Choice(&["disable", "round-robin"]), "", "Which of several hosts the next connection goes to: round-robin takes them in turn, disable stays with one until it fails."),
     Setting::honoured("max_db_client_connections", COUNT, "", "Clients at a time; 0 is unlimited."),
-    Setting::honoured("max_db_connections", COUNT, "", "Server connections over all users; 0 is unlimited."),
+    Setting::honoured("max_db_connections", COUNT, "", "Server connections over all users; 0 is the general one."),
     Setting::honoured("min_pool_size", COUNT, "", "Server connections kept open."),
     Setting::honoured("password", Secret, "", "Password of the forced user."),
     Setting::honoured("password_file", Path, "", "File whose first line is the password of the forced user."),
@@ -32,7 +32,7 @@ pub(in crate::config) const DATABASE: &[Setting] = &[
     Setting::honoured("query_wait_timeout", Seconds, "", "Longest wait for a server; 0 is for ever."),
     Setting::honoured("reserve_pool", COUNT, "", "Old name of reserve_pool_size."),
     Setting::honoured("reserve_pool_size", COUNT, "", "Extra server connections in need."),
-    Setting::honoured("server_lifetime", Seconds, "", "Age at which an unused server is closed; 0 uses each once."),
+    Setting::honoured("server_lifetime", Seconds, "", "Age at which an unused server is closed; 0 is the general one."),
     Setting::honoured("timezone", Text, "", "Sent to the server at login."),
     Setting::honoured("user", Text, "", "Log in to the server as this user, whoever the client is."),
 ];
@@ -40,16 +40,16 @@ pub(in crate::config) const DATABASE: &[Setting] = &[
 /// An entry of `[users]`.
 #[rustfmt::skip]
 pub(in crate::config) const USER: &[Setting] = &[
-    Setting::honoured("client_idle_timeout", Seconds, "", "Idle time outside a transaction; 0 is unlimited."),
-    Setting::honoured("idle_transaction_timeout", Seconds, "", "Idle time inside a transaction; 0 is unlimited."),
+    Setting::honoured("client_idle_timeout", Seconds, "", "Idle time outside a transaction; 0 is the general one."),
+    Setting::honoured("idle_transaction_timeout", Seconds, "", "Idle time inside a transaction; 0 is the general one."),
     Setting::honoured("max_user_client_connections", COUNT, "", "Clients at a time; 0 is unlimited."),
-    Setting::honoured("max_user_connections", COUNT, "", "Server connections over all databases; 0 is unlimited."),
+    Setting::honoured("max_user_connections", COUNT, "", "Server connections over all databases; 0 is the general one."),
     Setting::honoured("pool_mode", POOL_MODE, "", "When a server goes back to the pool."),
     Setting::honoured("pool_size", COUNT, "", "Server connections to one database; 0 is unlimited."),
-    Setting::honoured("query_timeout", Seconds, "", "Longest query; 0 is unlimited."),
+    Setting::honoured("query_timeout", Seconds, "", "Longest query; 0 is the general one."),
     Setting::honoured("query_wait_timeout", Seconds, "", "Longest wait for a server; 0 is for ever."),
     Setting::honoured("reserve_pool_size", COUNT, "", "Extra server connections in need."),
-    Setting::honoured("transaction_timeout", Seconds, "", "Longest transaction; 0 is unlimited."),
+    Setting::honoured("transaction_timeout", Seconds, "", "Longest transaction; 0 is the general one."),
 ];
 
 /// An entry of `[peers]`.

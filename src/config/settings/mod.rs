@@ -2,11 +2,13 @@
 //!
 //! Validation, defaults, `check`, `convert` and `SHOW CONFIG` all read this one table.
 
+mod differences;
 mod entries;
 mod general;
 
 use super::error::Section;
 
+pub(super) use differences::DIFFERENCES;
 pub(super) use entries::{DATABASE, PEER, USER};
 pub(super) use general::GENERAL;
 
@@ -264,7 +266,9 @@ mod tests {
         for name in OWN {
             assert!(find(&Section::Own, name).is_some(), "{name}");
         }
-        for name in UNLISTED.iter().chain(&NULL_UNSET).chain(&NULL_BY_DEFAULT) {
+        let keys: Vec<_> = DIFFERENCES.iter().map(|difference| difference.key).collect();
+        assert!(keys.is_sorted());
+        for name in UNLISTED.iter().chain(&keys).chain(&NULL_UNSET).chain(&NULL_BY_DEFAULT) {
             assert!(find(&Section::General, name).is_some(), "{name}");
         }
         assert!(find(&Section::Own, "pool_mode").is_none());
