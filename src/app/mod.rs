@@ -99,7 +99,8 @@ pub async fn run(file: &Path, verbosity: Verbosity) -> Result<(), StartError> {
         tokio::spawn(metrics::serve(listener, Arc::clone(&service)));
     }
     tokio::spawn(keep_averages(Arc::clone(&app)));
-    tidy::keep_tidy(&service, &workers);
+    service.pools.warm(&config);
+    tidy::keep_tidy(&service, &app.console, &workers);
     tracing::info!(workers = config.workers, "pgweir {} is ready", env!("CARGO_PKG_VERSION"));
     shutdown::until_the_end(&app, listeners).await;
     Ok(())

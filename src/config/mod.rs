@@ -10,6 +10,7 @@
 //! commands `check` and `convert`, and [`Config::diff`] a reload.
 
 mod build;
+mod care;
 mod convert;
 mod database;
 mod diff;
@@ -28,6 +29,7 @@ mod settings;
 mod suggest;
 mod value;
 
+pub use care::{Care, Check, Crowd, Reserve};
 pub use convert::convert;
 pub use diff::Diff;
 pub use error::{ConfigError, ConfigErrors, Notice, Origin, Problem, Remark, Section};

@@ -3,6 +3,7 @@
 //! Names, units and defaults are PgBouncer's. A duration or limit that PgBouncer switches off with `0` is an
 //! `Option` here, so that no code has to remember what zero means.
 
+use super::care::{Care, Crowd, Reserve};
 use super::hosts::Hosts;
 use super::peers::Peering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,8 @@ pub struct Config {
     pub pool: PoolDefaults,
     /// Timeouts on clients.
     pub client: ClientTimeouts,
+    /// How many clients may come, and what they are told.
+    pub crowd: Crowd,
     /// What is logged, and how.
     pub log: Log,
     /// Databases by the name a client asks for.
@@ -208,6 +211,10 @@ pub struct PoolDefaults {
     pub share_unnamed_statements: bool,
     /// What the statements of clients may take of memory.
     pub statement_limits: StatementLimits,
+    /// Extra servers in need.
+    pub reserve: Reserve,
+    /// How servers are looked after.
+    pub care: Care,
     /// Folder of PostgreSQL's Unix socket for a database without a host.
     pub unix_socket_dir: Option<PathBuf>,
 }
@@ -286,6 +293,12 @@ pub struct Database {
     pub server_lifetime: Option<Option<Duration>>,
     /// Overrides `query_wait_timeout`; 0 has become `Some(None)`.
     pub query_wait_timeout: Option<Option<Duration>>,
+    /// Overrides `reserve_pool_size`.
+    pub reserve_pool_size: Option<u32>,
+    /// Overrides `max_db_client_connections`; 0 has become `Some(None)`.
+    pub max_client_connections: Option<Option<u32>>,
+    /// Run on each new server.
+    pub connect_query: Option<String>,
     /// Startup parameters sent to the server: client_encoding, datestyle, timezone, application_name.
     pub startup: BTreeMap<String, String>,
     /// Overrides `auth_user`, `auth_query` and `auth_dbname`.
@@ -311,6 +324,10 @@ pub struct User {
     pub client_idle_timeout: Option<Option<Duration>>,
     /// Overrides `query_wait_timeout`.
     pub query_wait_timeout: Option<Option<Duration>>,
+    /// Overrides `reserve_pool_size`.
+    pub reserve_pool_size: Option<u32>,
+    /// Overrides `max_user_client_connections`; 0 has become `Some(None)`.
+    pub max_client_connections: Option<Option<u32>>,
 }
 
 /// A secret: it has no `Display`, its `Debug` shows nothing, and only [`Secret::reveal`] gives it away.
@@ -384,6 +401,12 @@ pub struct PoolSettings {
     pub share_unnamed_statements: bool,
     /// See [`PoolDefaults::statement_limits`].
     pub statement_limits: StatementLimits,
+    /// Extra servers in need.
+    pub reserve: Reserve,
+    /// How servers are looked after.
+    pub care: Care,
+    /// See [`Crowd::wait_notify`].
+    pub query_wait_notify: Option<Duration>,
     /// Who is asked for the user's secret when the auth file does not know it.
     pub lookup: Option<Arc<Lookup>>,
 }
@@ -437,6 +460,9 @@ impl Config {
             max_prepared_statements: defaults.max_prepared_statements,
             share_unnamed_statements: defaults.share_unnamed_statements,
             statement_limits: defaults.statement_limits,
+            reserve: self.reserve(entry, overrides),
+            care: self.care(entry),
+            query_wait_notify: self.crowd.wait_notify,
             lookup: None,
         })
     }
