@@ -442,6 +442,17 @@ def cancels(at):
 
 
 @scenario(pool_mode="session", server_fast_close="1")
+def server_fast_close(at):
+    told, idle, busy = Transcript(at), at.client(), held(at, "bob")
+    idle.query("SELECT 1")
+    told.typed("RECONNECT", at.console().query("RECONNECT"))
+    told.typed("an idle one", idle.to_the_end())
+    told.typed("COMMIT", busy.query("COMMIT"))
+    told.typed("then", busy.to_the_end())
+    return told
+
+
+@scenario(pool_mode="session")
 def settings_stay_with_their_client(at):
     told, wire = Transcript(at), at.client()
     wire.query("SET DateStyle TO German")
