@@ -26,7 +26,7 @@ check: ## Format and lints
 fmt: ## Format the sources
 	$(CARGO) fmt
 
-test: setup check test-cargo test-majors build test-clients ## Everything
+test: setup check test-cargo test-majors build beside test-clients ## Everything
 
 test-cargo: ## All cargo tests, on Debian's PostgreSQL
 	$(CARGO) test

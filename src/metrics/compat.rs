@@ -9,7 +9,7 @@ use crate::config::PoolMode;
 use crate::pool::PoolSnapshot;
 use crate::session::{DatabaseOverview, Overview, VERSION};
 use crate::stats::TrafficSnapshot;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Name, help, and the figure of something.
 type Figure<T> = (&'static str, &'static str, fn(&T) -> f64);
@@ -109,6 +109,8 @@ fn totals(overview: &Overview) -> Vec<Family> {
 fn lists(overview: &Overview) -> impl Iterator<Item = Family> {
     let servers: u64 = overview.pools.iter().map(PoolSnapshot::servers).sum();
     let clients = overview.clients + overview.console.clients + overview.logins;
+    let zones: BTreeSet<_> =
+        overview.names.iter().filter_map(|name| name.name.split_once('.')).map(|(_, zone)| zone).collect();
     [
         ("pgbouncer_databases", "Databases.", count(overview.databases.len())),
         ("pgbouncer_users", "Users.", count(overview.users.len())),
@@ -118,9 +120,13 @@ fn lists(overview: &Overview) -> impl Iterator<Item = Family> {
         ("pgbouncer_login_clients", "Clients that are not logged in yet.", float(overview.logins)),
         ("pgbouncer_free_servers", "Memory kept for servers; always 0.", 0.0),
         ("pgbouncer_used_servers", "Servers.", float(servers)),
-        ("pgbouncer_cached_dns_names", "Names in a cache; always 0.", 0.0),
-        ("pgbouncer_cached_dns_zones", "Zones in a cache; always 0.", 0.0),
-        ("pgbouncer_in_flight_dns_queries", "Questions to the resolver; always 0.", 0.0),
+        (
+            "pgbouncer_cached_dns_names",
+            "Names of hosts whose addresses are kept.",
+            count(overview.names.len()),
+        ),
+        ("pgbouncer_cached_dns_zones", "Zones that these names are in.", count(zones.len())),
+        ("pgbouncer_in_flight_dns_queries", "Look-ups under way.", float(overview.lookups)),
     ]
     .into_iter()
     .map(|(name, help, value)| Family::single(Gauge, name, help, value))

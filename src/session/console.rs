@@ -31,15 +31,15 @@ pub enum Role {
 }
 
 impl Role {
-    /// The role of a user: `admin_users`, then `stats_users`; with `auth_type = any` everybody is let in, as in
-    /// PgBouncer.
+    /// The role of a user: `admin_users`, then `stats_users`; with `auth_type = any` everybody may look, as in PgBouncer.
     #[must_use]
     pub fn of(config: &Config, user: &str) -> Option<Self> {
         let auth = &config.auth;
-        if auth.admin_users.contains(user) || auth.method == crate::config::AuthMethod::Any {
+        if auth.admin_users.contains(user) {
             return Some(Self::Admin);
         }
-        auth.stats_users.contains(user).then_some(Self::Stats)
+        let looks = auth.stats_users.contains(user) || auth.method == crate::config::AuthMethod::Any;
+        looks.then_some(Self::Stats)
     }
 }
 
@@ -85,7 +85,6 @@ pub(super) struct Visitor {
 /// Writes what a client of the console is told at its login. The values are PgBouncer's: tools read a version from them.
 pub(super) fn put_parameters(out: &mut BytesMut) -> Result<(), TooLong> {
     for (name, value) in [
-        ("pgbouncer.version", "1.26.1"),
         ("server_version", "1.26.1/bouncer"),
         ("client_encoding", "UTF8"),
         ("server_encoding", "UTF8"),

@@ -4,12 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The texts that are told apart, by how they begin. What follows may name a user or a database, which whoever connects
 /// chooses freely, so it is not kept: there are never more of these than here.
-const KNOWN: [&str; 32] = [
+const KNOWN: [&str; 31] = [
     "no more connections allowed (max_client_conn)",
     "client connections exceeded (max_db_client_connections)",
     "client connections exceeded (max_user_client_connections)",
     "query_wait_timeout",
-    "query_timeout",
     "query timeout",
     "client_login_timeout",
     "client_idle_timeout",

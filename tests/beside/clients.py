@@ -381,18 +381,27 @@ def login_notify_message(at):
 
 @scenario(max_prepared_statements="10")
 def prepared_statements(at):
-    told, wire = Transcript(at), at.client()
-    wire.parse("SELECT 1", "one"), wire.send(b"S")
-    told.typed("Parse", wire.until(b"Z"))
-    told.typed("Parse, Bind, Execute of a name that is taken", wire.extended("SELECT 2", "one"))
+    told = Transcript(at)
+
+    def holder():
+        wire = at.client()
+        wire.parse("SELECT 1", "one"), wire.send(b"S")
+        return wire, wire.until(b"Z")
+
+    told.typed("Parse", holder()[1])
+    told.typed("Parse, Bind, Execute of a name that is taken", holder()[0].extended("SELECT 2", "one"))
+    for what, tag, body in (("Describe", b"D", b"Snone\0"), ("Close", b"C", b"Snone\0")):
+        wire = holder()[0]
+        wire.send(tag, body), wire.send(b"S")
+        told.typed(f"{what} of one that is not there", wire.until(b"Z"))
+    wire = holder()[0]
     wire.bind("none"), wire.send(b"S")
     told.typed("Bind of one that is not there", wire.until(b"Z"))
-    wire.send(b"D", b"Snone\0"), wire.send(b"S")
-    told.typed("Describe of one that is not there", wire.until(b"Z"))
-    wire.send(b"C", b"Snone\0"), wire.send(b"S")
-    told.typed("Close of one that is not there", wire.until(b"Z"))
-    told.typed("DISCARD ALL", wire.query("DISCARD ALL"))
-    told.typed("DEALLOCATE", wire.query("DEALLOCATE one"))
+    for sql in ("DISCARD ALL", "DEALLOCATE one", "EXECUTE one"):
+        told.typed(sql, holder()[0].query(sql))
+    wire = holder()[0]
+    wire.bind("one"), wire.send(b"E", b"\0" + struct.pack("!i", 0)), wire.send(b"S")
+    told.typed("Bind and Execute", wire.until(b"Z"))
     return told
 
 
@@ -433,6 +442,17 @@ def cancels(at):
 
 
 @scenario(pool_mode="session", server_fast_close="1")
+def server_fast_close(at):
+    told, idle, busy = Transcript(at), at.client(), held(at, "bob")
+    idle.query("SELECT 1")
+    told.typed("RECONNECT", at.console().query("RECONNECT"))
+    told.typed("an idle one", idle.to_the_end())
+    told.typed("COMMIT", busy.query("COMMIT"))
+    told.typed("then", busy.to_the_end())
+    return told
+
+
+@scenario(pool_mode="session")
 def settings_stay_with_their_client(at):
     told, wire = Transcript(at), at.client()
     wire.query("SET DateStyle TO German")

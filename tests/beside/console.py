@@ -25,7 +25,7 @@ SPELLINGS = (
 WRONG = (
     "PAUSE nowhere", "RESUME nowhere", "RESUME", "RESUME app", "KILL nowhere", "RECONNECT nowhere", "WAIT_CLOSE nowhere",
     "DISABLE", "DISABLE nowhere", "ENABLE", "ENABLE nowhere", "KILL_CLIENT", "KILL_CLIENT x", "KILL_CLIENT 0", "KILL_CLIENT 999999",
-    "KILL_CLIENT 99999999999999999999", "KILL_CLIENT \"1\"", "KILL_CLIENT -1", "PAUSE pgbouncer", "RESUME pgbouncer",
+    "KILL_CLIENT 99999999999999999999", "KILL_CLIENT \"999998\"", "KILL_CLIENT -1", "PAUSE pgbouncer", "RESUME pgbouncer",
     "KILL pgbouncer", "DISABLE pgbouncer", "ENABLE pgbouncer", "RECONNECT pgbouncer", "WAIT_CLOSE pgbouncer", "PAUSE app app",
     "PAUSE \"app", "PAUSE \"\"", "PAUSE 'app'", "PAUSE app.app", "RELOAD now", "SHUTDOWN later", "SHUTDOWN WAIT_FOR_NOBODY",
     "SUSPEND app", "PAUSE =", "RELOAD = 1", "SET", "SET pool_mode", "SET pool_mode =", "SET pool_mode TO", "SET = transaction",
@@ -169,8 +169,7 @@ def wrong_arguments(at):
 def set_at_run_time(at):
     told, wire = Transcript(at), at.console()
     for what, key in SETS:
-        what = what.replace("@FOLDER@", str(at.folder))
-        told.typed(f"SET {what}", wire.query(f"SET {what}"))
+        told.typed(f"SET {what}", wire.query("SET " + what.replace("@FOLDER@", str(at.folder))))
         shown = [line for line in wire.query("SHOW CONFIG") if isinstance(line, tuple) and line[0] == key]
         told.typed(f"SHOW CONFIG of {key}", shown)
     told.typed("RELOAD", wire.query("RELOAD"))

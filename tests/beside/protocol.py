@@ -4,6 +4,7 @@
 """
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import os
@@ -79,7 +80,9 @@ class Wire:
         self.socket.sendall(data)
 
     def send(self, tag, body=b""):
-        self.write(tag + struct.pack("!i", len(body) + 4) + body)
+        """Whether anybody still listens is told by what comes back."""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self.write(tag + struct.pack("!i", len(body) + 4) + body)
 
     def exactly(self, count):
         while len(self.pending) < count:
@@ -189,10 +192,7 @@ class Wire:
 
     def query(self, sql):
         """What comes of a simple query."""
-        try:
-            self.send(b"Q", sql.encode() + b"\0")
-        except (BrokenPipeError, ConnectionResetError):
-            return ["end of the connection"]
+        self.send(b"Q", sql.encode() + b"\0")
         return self.until(b"Z")
 
     def extended(self, sql, name="", parameters=()):

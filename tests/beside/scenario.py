@@ -1,7 +1,6 @@
 """Scenarios: what is typed at both poolers, and how what comes back is written down."""
 
 import dataclasses
-import re
 import typing
 
 from protocol import Row
@@ -34,15 +33,14 @@ def scenario(files=None, **settings):
 ADDRESSES = {"ptr", "link", "id", "remote_pid", "connect_time", "request_time", "wait", "wait_us", "maxwait_us"}
 TIMES = {"total_xact_time", "total_query_time", "total_wait_time", "xact_time", "query_time", "wait_time"}
 MEMORY = {"size", "used", "free", "memtotal"}
+# Where PgBouncer is in its own buffers.
+BUFFERS = {"recv_pos", "pkt_pos", "pkt_remain", "send_pos", "send_remain", "pkt_avail", "send_avail"}
 PORTS = {"port", "local_port"}
-# SHOW TOTALS has them as rows.
-TIME_ROWS = re.compile("(total|avg)_.*(time|bytes|count)$")
-
 
 def cell(at, column, value):
     if value is None:
         return "NULL"
-    if column in ADDRESSES | TIMES | MEMORY or column.startswith("avg_"):
+    if column in ADDRESSES | TIMES | MEMORY | BUFFERS or column.startswith("avg_"):
         return "#"
     if column in PORTS and value not in ("0", str(at.port), str(at.postgres.port)):
         return "#"
@@ -51,8 +49,11 @@ def cell(at, column, value):
 
 def show_row(at, row):
     names = [name for name, _ in row.columns]
-    if names == ["name", "value"] and row[0].startswith("avg_"):
+    if names == ["name", "value"] and (row[0].startswith("avg_") or row[0].endswith("_time")):
         return f"row {row[0]} | #"
+    # Averages are all of these, under names without a prefix.
+    if "avg_client_parse_count" in names and "total_xact_count" not in names:
+        return f"row {row[0]} | averages"
     return str(Row(cell(at, name, value) for name, value in zip(names, row)))
 
 

@@ -244,6 +244,13 @@ class Stage:
         give(self.folder)
         shutil.copy(os.environ["BENCH_PGWEIR"], self.folder / "pgweir")
         self.postgres = start_postgres(self.folder, server_bin(), free_port(), log_min_messages="error")
+        try:
+            self.fill()
+        except BaseException:
+            self.close()
+            raise
+
+    def fill(self):
         while subprocess.run(["pg_isready", "-q", *map(str, address(self.postgres.port)[:4])], check=False).returncode:
             time.sleep(0.05)
         sql = "".join(f"CREATE ROLE {user} LOGIN PASSWORD '{user}';" for user in USERS)
