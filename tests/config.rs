@@ -351,7 +351,6 @@ reserve_pool_size = 0
     assert_eq!(
         notices(text),
         [
-            "F:2: [databases] a connect_query: not yet honoured",
             "F:2: [databases] a min_pool_size: 3 is more than the size of the pool, 2, which bounds it",
             "F:3: [databases] b password: no effect without user",
             "F:5: [pgbouncer] pkt_buf: ignored: buffers have their own size",
@@ -400,7 +399,6 @@ fn the_report_shows_values_with_their_origin() {
         "server_round_robin = 0                                   # default",
         "unix_socket_mode = 0777",
         "    password = ***",
-        "reserve_pool_size: not yet honoured",
     ] {
         assert!(report.contains(text), "{text}\n{report}");
     }

@@ -1,7 +1,7 @@
 //! Taking a server from the pool and putting it back.
 
 use super::Case;
-use pgweir::config::{Host, Hosts, PoolMode, PoolSettings, StatementLimits};
+use pgweir::config::{Care, Host, Hosts, PoolMode, PoolSettings, Reserve, StatementLimits};
 use pgweir::pool::{Connector, Pool, PoolId, Pooled, Quota, Quotas, Shared};
 use pgweir::server::{DialError, Parameters};
 use pgweir::stats::Peer;
@@ -23,6 +23,10 @@ struct Idle;
 
 impl Pooled for Idle {
     type Proof = ();
+
+    async fn check(&mut self, _query: &str) -> bool {
+        true
+    }
 
     fn is_quiet(&self) -> bool {
         true
@@ -126,6 +130,9 @@ fn settings(size: u32) -> PoolSettings {
         max_prepared_statements: 200,
         statement_limits: StatementLimits::default(),
         tcp: pgweir::config::TcpOptions::default(),
+        reserve: Reserve::default(),
+        care: Care::default(),
+        query_wait_notify: None,
         lookup: None,
     }
 }

@@ -175,7 +175,8 @@ async fn serve(
     let listeners = bound.serve(&service, &workers);
     app.serve_with(listeners, exporter.map(|listener| export(listener, &service)).transpose()?);
     tokio::spawn(keep_averages(Arc::clone(&app)));
-    tidy::keep_tidy(&service, &workers);
+    service.pools.warm(&config);
+    tidy::keep_tidy(&service, &app.console, &workers);
     let door = Door::open(file, left.door.take());
     tracing::info!(workers = config.workers, "process up: {}, pgweir is ready", crate::session::VERSION);
     if wishes.daemon {

@@ -212,6 +212,9 @@ impl App {
             let orphans = clients.iter().filter(|client| client.record.who.database == gone.id.database);
             orphans.for_each(|client| client.order(Order::Remove));
         }
+        if config.pool.care.fast_close {
+            service.clients.list().iter().for_each(|client| client.order(Order::Reconsider));
+        }
         let clients_are_concerned = service.shared.follow(&config) || waits_changed(running, &config);
         if clients_are_concerned {
             service.clients.list().iter().for_each(|client| client.wake());

@@ -13,7 +13,7 @@ use super::model::{
     PoolMode, StatementLimits, StatsTerms, UnixListen, User, Welcome,
 };
 use super::resolve::{Resolved, Values};
-use super::{database, lookup, peers, settings, system};
+use super::{care, database, lookup, peers, settings, system};
 
 /// Builds the model; it is of use only when `findings` has no errors then.
 pub(super) fn build(resolved: &Resolved, file: &Path, findings: &mut Findings) -> Config {
@@ -27,6 +27,7 @@ pub(super) fn build(resolved: &Resolved, file: &Path, findings: &mut Findings) -
         tcp: system::tcp(general, findings),
         pool: pool(general),
         client: client(general),
+        crowd: care::crowd(general),
         log: log(general),
         databases: BTreeMap::new(),
         fallback: None,
@@ -208,6 +209,8 @@ fn pool(general: &Values) -> PoolDefaults {
         share_unnamed_statements: general.is_on("share_unnamed_statements"),
         max_prepared_statements: general.number("max_prepared_statements").unwrap_or(200),
         statement_limits: statement_limits(general),
+        reserve: care::reserve(general),
+        care: care::care(general),
         unix_socket_dir: path(general, "unix_socket_dir"),
     }
 }
@@ -270,6 +273,8 @@ fn user(values: &Values) -> User {
         transaction_timeout: values.timeout("transaction_timeout"),
         client_idle_timeout: values.timeout("client_idle_timeout"),
         query_wait_timeout: values.timeout("query_wait_timeout"),
+        reserve_pool_size: care::own_reserve(values),
+        max_client_connections: values.limit("max_user_client_connections"),
     }
 }
 

@@ -47,6 +47,7 @@ impl Config {
         self.metrics_listen = running.metrics_listen;
         self.log.format = running.log.format;
         self.process = running.process.clone();
+        self.crowd.no_simple_queries = running.crowd.no_simple_queries;
         self
     }
 
@@ -54,6 +55,7 @@ impl Config {
         let (old_unix, new_unix) = (self.listen.unix.as_ref(), new.listen.unix.as_ref());
         let both = old_unix.zip(new_unix);
         let changes = [
+            ("disable_pqexec", self.crowd.no_simple_queries != new.crowd.no_simple_queries),
             ("listen_addr", self.listen.addresses != new.listen.addresses),
             ("listen_backlog", self.listen.backlog != new.listen.backlog),
             ("listen_port", self.listen.port != new.listen.port),

@@ -10,6 +10,7 @@
 //! commands `check` and `convert`, and [`Config::diff`] a reload.
 
 mod build;
+mod care;
 mod convert;
 mod database;
 mod diff;
@@ -29,6 +30,7 @@ mod suggest;
 mod system;
 mod value;
 
+pub use care::{Care, Check, Crowd, Reserve};
 pub use convert::convert;
 pub use diff::Diff;
 pub use error::{ConfigError, ConfigErrors, Notice, Origin, Problem, Remark, Section};

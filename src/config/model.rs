@@ -3,6 +3,7 @@
 //! Names, units and defaults are PgBouncer's. A duration or limit that PgBouncer switches off with `0` is an
 //! `Option` here, so that no code has to remember what zero means.
 
+use super::care::{Care, Crowd, Reserve};
 use super::hosts::Hosts;
 use super::peers::Peering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,8 @@ pub struct Config {
     pub pool: PoolDefaults,
     /// Timeouts on clients.
     pub client: ClientTimeouts,
+    /// How many clients may come, and what they are told.
+    pub crowd: Crowd,
     /// What is logged, and how.
     pub log: Log,
     /// Databases by the name a client asks for.
@@ -217,6 +220,10 @@ pub struct PoolDefaults {
     pub share_unnamed_statements: bool,
     /// What the statements of clients may take of memory.
     pub statement_limits: StatementLimits,
+    /// Extra servers in need.
+    pub reserve: Reserve,
+    /// How servers are looked after.
+    pub care: Care,
     /// Folder of PostgreSQL's Unix socket for a database without a host.
     pub unix_socket_dir: Option<PathBuf>,
 }
@@ -308,6 +315,12 @@ pub struct Database {
     pub server_lifetime: Option<Option<Duration>>,
     /// Overrides `query_wait_timeout`; 0 has become `Some(None)`.
     pub query_wait_timeout: Option<Option<Duration>>,
+    /// Overrides `reserve_pool_size`.
+    pub reserve_pool_size: Option<u32>,
+    /// Overrides `max_db_client_connections`; 0 has become `Some(None)`.
+    pub max_client_connections: Option<Option<u32>>,
+    /// Run on each new server.
+    pub connect_query: Option<String>,
     /// Startup parameters sent to the server: client_encoding, datestyle, timezone, application_name.
     pub startup: BTreeMap<String, String>,
     /// Overrides `auth_user`, `auth_query` and `auth_dbname`.
@@ -333,6 +346,10 @@ pub struct User {
     pub client_idle_timeout: Option<Option<Duration>>,
     /// Overrides `query_wait_timeout`.
     pub query_wait_timeout: Option<Option<Duration>>,
+    /// Overrides `reserve_pool_size`.
+    pub reserve_pool_size: Option<u32>,
+    /// Overrides `max_user_client_connections`; 0 has become `Some(None)`.
+    pub max_client_connections: Option<Option<u32>>,
 }
 
 /// A secret: it has no `Display`, its `Debug` shows nothing, and only [`Secret::reveal`] gives it away.
@@ -408,6 +425,12 @@ pub struct PoolSettings {
     pub statement_limits: StatementLimits,
     /// Options of its servers' sockets.
     pub tcp: TcpOptions,
+    /// Extra servers in need.
+    pub reserve: Reserve,
+    /// How servers are looked after.
+    pub care: Care,
+    /// See [`Crowd::wait_notify`].
+    pub query_wait_notify: Option<Duration>,
     /// Who is asked for the user's secret when the auth file does not know it.
     pub lookup: Option<Arc<Lookup>>,
 }
@@ -462,6 +485,9 @@ impl Config {
             share_unnamed_statements: defaults.share_unnamed_statements,
             statement_limits: defaults.statement_limits,
             tcp: self.tcp,
+            reserve: self.reserve(entry, overrides),
+            care: self.care(entry),
+            query_wait_notify: self.crowd.wait_notify,
             lookup: None,
         })
     }

@@ -1,6 +1,6 @@
 //! Dialling a server and logging in to it.
 
-use super::{CancelHandle, Server, Understanding};
+use super::{CancelHandle, Server, Unclean, Understanding};
 use crate::auth::KeyCache;
 use crate::auth::{ClientLogin, Credential, LeastMethod, LoginError, LoginStep};
 use crate::net::{Address, Broken, Dialogue, SocketOptions, Stream, connect};
@@ -83,6 +83,9 @@ pub enum DialError {
     /// It sent a message that has no place in a login.
     #[error("protocol error of the server during login: unexpected message of type {:?}", char::from(*.0))]
     Unexpected(u8),
+    /// What `connect_query` asked for left the server unusable.
+    #[error("connect_query: {0}")]
+    ConnectQuery(Unclean),
     /// What is to be sent is too long.
     #[error(transparent)]
     TooLong(#[from] TooLong),
@@ -103,7 +106,12 @@ impl DialError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::Lookup { .. } | Self::TimedOut(_) | Self::Closed | Self::Io(_) => true,
+            Self::ConnectQuery(_)
+            | Self::Connect(_)
+            | Self::Lookup { .. }
+            | Self::TimedOut(_)
+            | Self::Closed
+            | Self::Io(_) => true,
             Self::Refused { code, .. } => {
                 code == sqlstate::CANNOT_CONNECT_NOW
                     || code == sqlstate::TOO_MANY_CONNECTIONS

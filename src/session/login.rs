@@ -13,7 +13,7 @@ use crate::auth::ChannelBinding;
 use crate::auth::{Exchange, Proof, Step};
 use crate::config::{AuthMethod, Config};
 use crate::net::{Dialogue, Ends, Stream};
-use crate::pool::ServerPool;
+use crate::pool::{Presence, ServerPool};
 use crate::server::Settings;
 use crate::stats::{ClientRecord, Peer, Replication, unix_micros};
 use crate::wire::backend::{self, AUTHENTICATION_OK, Status};
@@ -285,8 +285,7 @@ impl Front {
         let Applicant { user, database, version, .. } = applicant;
         let mut asked = welcome::asked_for(startup, &config)?;
         told::add_host(&config.welcome, &self.dialogue.stream, config.listen.port, &mut asked);
-        let pool = pool_of(service, &config, &database, &user)?;
-        let in_pool = pool.clients.enter();
+        let (pool, presence) = pool_of(service, &config, &database, &user)?;
         let baseline = welcome::greeting(&pool).await?;
         let settings = welcome::adopt(&service.adopted, &pool, &baseline, asked).await?;
         let settings = service.shared.settings(settings);
@@ -302,7 +301,7 @@ impl Front {
             peer: config.peering.id,
             cancels: Arc::clone(pool.cancels()),
             admission,
-            in_pool,
+            presence,
         };
         let registration = service
             .clients
@@ -334,8 +333,7 @@ impl Front {
         let mut asked = welcome::asked_for(startup, &config)?;
         told::add_host(&config.welcome, &self.dialogue.stream, config.listen.port, &mut asked);
         let parameters: BTreeMap<_, _> = asked.into_iter().collect();
-        let pool = pool_of(service, &config, &database, &user)?;
-        let in_pool = pool.clients.enter();
+        let (pool, presence) = pool_of(service, &config, &database, &user)?;
         let server = pool
             .dedicate(replication, &parameters)
             .await
@@ -350,7 +348,7 @@ impl Front {
             peer: config.peering.id,
             cancels: Arc::clone(pool.cancels()),
             admission,
-            in_pool,
+            presence,
         };
         let registration = service
             .clients
@@ -430,16 +428,13 @@ fn pool_of(
     config: &Config,
     database: &str,
     user: &str,
-) -> Result<Arc<ServerPool>, Departure> {
+) -> Result<(Arc<ServerPool>, Presence), Departure> {
     let forces_nobody = config.database(database).is_some_and(|entry| entry.user.is_none());
     if config.auth.method == AuthMethod::Any && forces_nobody {
         return Err(departure::nobody_to_log_in_as());
     }
-    let pool = service.pools.pool(config, database, user).ok_or_else(|| departure::no_database(database))?;
-    if service.pools.gate(database).is_disabled {
-        return Err(departure::disabled(database));
-    }
-    Ok(pool)
+    let entered = service.pools.enter(config, database, user);
+    entered.map_err(|closed| departure::closed(closed, database, user))
 }
 
 /// The console goes by the names that PgBouncer and pgweir have; no configuration can give them to a database.
