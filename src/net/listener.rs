@@ -1,6 +1,6 @@
 //! Listening sockets.
 
-use super::options::{SocketOptions, set_deferral};
+use super::options::{SocketOptions, set_deferral, set_least_hops};
 use super::stream::UNKNOWN;
 use super::{Address, Ends, Stream};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::net::{TcpListener, UnixListener};
 
 /// Why a socket cannot be listened on.
@@ -72,8 +73,8 @@ pub struct UnixTerms<'a> {
 /// A socket that accepts clients.
 #[derive(Debug)]
 pub enum Acceptor {
-    /// TCP, and the address where it is the same for all clients.
-    Tcp(TcpListener, Option<SocketAddr>),
+    /// TCP, the address where it is the same for all clients, and whether clients inherit a limit that has to go.
+    Tcp(TcpListener, Option<SocketAddr>, AtomicBool),
     /// A Unix socket.
     Unix(UnixListener),
 }
@@ -208,7 +209,7 @@ fn group_number(name: &str) -> Result<u32, ListenError> {
 impl Acceptor {
     fn over_tcp(listener: TcpListener) -> Self {
         let local = listener.local_addr().ok().filter(|local| !local.ip().is_unspecified());
-        Self::Tcp(listener, local)
+        Self::Tcp(listener, local, AtomicBool::new(false))
     }
 
     /// Takes a TCP listener that somebody else has made. Needs a tokio runtime.
@@ -239,8 +240,11 @@ impl Acceptor {
     /// Those of `accept`; none of them ends the listener.
     pub async fn accept(&self) -> io::Result<(Stream, Ends)> {
         match self {
-            Self::Tcp(listener, local) => {
+            Self::Tcp(listener, local, limited) => {
                 let (stream, peer) = listener.accept().await?;
+                if limited.load(Ordering::Relaxed) {
+                    set_least_hops(&SockRef::from(&stream), peer.is_ipv6(), 0)?;
+                }
                 let local = local.or_else(|| stream.local_addr().ok()).unwrap_or(UNKNOWN);
                 let ends = Ends { peer: Some(peer), local: Some(local) };
                 Ok((Stream::Tcp(stream), ends))
@@ -256,7 +260,7 @@ impl Acceptor {
     /// Those of the system.
     pub fn set_options(&self, options: &SocketOptions) -> io::Result<()> {
         match self {
-            Self::Tcp(listener, _) => options.apply_to_listener(&SockRef::from(listener)),
+            Self::Tcp(listener, ..) => options.apply_to_listener(&SockRef::from(listener)),
             Self::Unix(_) => Ok(()),
         }
     }
@@ -268,18 +272,24 @@ impl Acceptor {
     ///
     /// Those of the system.
     pub fn turn_away(&self) -> io::Result<()> {
-        let Self::Tcp(listener, _) = self else { return Ok(()) };
+        let Self::Tcp(listener, _, limited) = self else { return Ok(()) };
         let socket = SockRef::from(listener);
         // A client whose last packet of the handshake the kernel ignores so far counts from its next one on.
         set_deferral(&socket, false)?;
-        socket.attach_filter(&without_syn())
+        if socket.attach_filter(&without_syn()).is_ok() {
+            return Ok(());
+        }
+        // Not everybody may have filters. Packets are sent with fewer than 255 hops to live as a rule, so this drops them too;
+        // clients inherit it, and get it taken off when they are accepted.
+        limited.store(true, Ordering::Relaxed);
+        set_least_hops(&socket, listener.local_addr()?.is_ipv6(), 255)
     }
 
     /// The TCP address that is listened on.
     #[must_use]
     pub fn tcp_address(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(listener, _) => listener.local_addr().ok(),
+            Self::Tcp(listener, ..) => listener.local_addr().ok(),
             Self::Unix(_) => None,
         }
     }
@@ -288,7 +298,7 @@ impl Acceptor {
 impl AsFd for Acceptor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Self::Tcp(listener, _) => listener.as_fd(),
+            Self::Tcp(listener, ..) => listener.as_fd(),
             Self::Unix(listener) => listener.as_fd(),
         }
     }

@@ -48,6 +48,26 @@ struct Deferral;
 
 nix::setsockopt_impl!(Deferral, libc::IPPROTO_TCP, libc::TCP_DEFER_ACCEPT, i32, SetStruct<'_, i32>);
 
+/// The least hops that a packet must have left to be taken, of either family.
+#[derive(Debug, Clone, Copy)]
+struct LeastHops4;
+#[derive(Debug, Clone, Copy)]
+struct LeastHops6;
+
+nix::setsockopt_impl!(LeastHops4, libc::IPPROTO_IP, libc::IP_MINTTL, i32, SetStruct<'_, i32>);
+nix::setsockopt_impl!(LeastHops6, libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT, i32, SetStruct<'_, i32>);
+
+/// Sets how many hops a packet must have left to be taken.
+pub(super) fn set_least_hops(socket: &SockRef<'_>, is_ipv6: bool, hops: i32) -> io::Result<()> {
+    let socket: &Socket = socket;
+    let result = if is_ipv6 {
+        nix::sys::socket::setsockopt(socket, LeastHops6, &hops)
+    } else {
+        nix::sys::socket::setsockopt(socket, LeastHops4, &hops)
+    };
+    result.map_err(io::Error::from)
+}
+
 impl SocketOptions {
     /// Sets them on a connection that is about to be made: two calls where nothing but the usual is asked for.
     pub(super) fn apply(&self, socket: &SockRef<'_>) -> io::Result<()> {
