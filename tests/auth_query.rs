@@ -88,15 +88,27 @@ async fn who_may_not_log_in_is_refused_like_a_wrong_password() {
 /// Would break with: `auth_user` that becomes the login of somebody, or answers that name another user.
 #[tokio::test]
 async fn nobody_becomes_anybody_else() {
+    // Servers let in whoever is let in here.
     let pooler = pooler()
         .await
-        .setting("auth_type", "trust")
-        .database("other", &entry("auth_query='SELECT ''dyn''::text, ''x''::text WHERE $1 = $1'"))
-        .database("null", &entry("auth_query='SELECT NULL::text, $1::text'"))
+        .setting("auth_type", "plain")
+        .database(
+            "other",
+            &entry("user=postgres auth_query='SELECT ''dyn''::text, ''x''::text WHERE $1 = $1'"),
+        )
+        .database("null", &entry("user=postgres auth_query='SELECT NULL::text, ''x''::text WHERE $1 = $1'"))
+        .database("same", &entry("user=postgres auth_query='SELECT $1::text, ''x''::text'"))
         .start();
-    assert_eq!(refusal(&pooler, "ghost", "", "weir").await, wrong("ghost"));
-    assert_eq!(refusal(&pooler, "ghost", "", "other").await, wrong("ghost"));
-    assert_eq!(refusal(&pooler, "dyn2", "", "null").await, wrong("dyn2"));
+    log_in(&pooler, "ghost", "x", "same").await.unwrap();
+    for (user, database) in [("ghost", "other"), ("ghost", "null"), ("ghost", "weir")] {
+        assert_eq!(refusal(&pooler, user, "x", database).await, wrong(user), "{database}");
+    }
+    pooler.logged("auth_query answers for another user").await;
+    let pooler =
+        self::pooler().await.setting("auth_type", "trust").database("open", &entry("user=postgres")).start();
+    assert_eq!(refusal(&pooler, "ghost", "", "open").await, wrong("ghost"));
+    let mut raw = log_in(&pooler, "dyn", "", "open").await.unwrap();
+    assert_eq!(raw.value("SELECT session_user").await.unwrap(), "postgres");
 }
 
 fn entry(more: &str) -> String {
@@ -182,6 +194,18 @@ async fn a_wrong_query_is_an_error_of_the_configuration() {
         assert_eq!(refusal(&pooler, "dyn", "dyn", name).await, "08P01 bouncer config error", "{name}");
         pooler.logged(told).await;
     }
+    log_in(&pooler, "dyn", "dyn", "weir").await.unwrap();
+    let server = format!("host=127.0.0.1 port={} dbname=weir", postgres().port());
+    let pooler = Pgweir::start_text("pgbouncer.ini", |port, _| {
+        format!(
+            "[databases]\nweir = {server}\nlost = {server} auth_dbname=none\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = md5\nauth_user = postgres\n"
+        )
+    });
+    assert_eq!(refusal(&pooler, "dyn", "dyn", "lost").await, "08P01 bouncer config error");
+    pooler.logged("there is no database none (auth_dbname) to ask in").await;
+    assert_eq!(refusal(&pooler, "dyn", "dyn", "nosuch").await, wrong("dyn"));
+    // Without an auth file at all, by an auth_user who is asked for nothing.
     log_in(&pooler, "dyn", "dyn", "weir").await.unwrap();
 }
 

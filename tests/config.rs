@@ -230,7 +230,7 @@ unix_socket_mode = 0999
 [databases]
 pgbouncer = host=a
 a = host=a,b hots=c port=0
-b = host=a,,b password_file=/no/such/file
+b = host=, password_file=/no/such/file
 c = password=hidden password_file=x pool_size=many
 [pgweir]
 pool_mode = session
@@ -252,7 +252,7 @@ metrics_listen = 9127
         "F:11: [databases] pgbouncer: this name is reserved for the console",
         "F:12: [databases] a hots: unknown key, did you mean host?",
         "F:12: [databases] a port: \"0\" is not allowed: expected a whole number from 1 to 65535",
-        "F:13: [databases] b host: \"a,,b\" is not allowed: expected hosts between commas, none of them empty",
+        "F:13: [databases] b host: \",\" is not allowed: expected hosts between commas",
         "F:14: [databases] c pool_size: \"many\" is not allowed: expected a whole number from 0 to 2147483647",
         "F:14: [databases] c password_file: password is set as well; keep one of them",
         "F:16: [pgweir] pool_mode: this key belongs into [pgbouncer]",

@@ -215,7 +215,11 @@ async fn a_transaction_is_not_cut() {
     let mut other = pooler.raw().await;
     other.query("BEGIN").await;
     becomes(&pooler, &["127.0.0.2", "127.0.0.3"]).await;
+    let mut admin = Raw::login(pooler.port(), "admin", "admin", "pgbouncer").await;
+    admin.write(&common::frontend::query("WAIT_CLOSE weir")).await;
+    assert!(admin.is_silent_for(std::time::Duration::from_millis(200)).await);
     raw.query("COMMIT").await;
+    admin.read_until_ready().await;
     becomes(&pooler, &["127.0.0.3"]).await;
     assert_ne!(raw.server().await, before);
 }

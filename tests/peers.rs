@@ -192,34 +192,40 @@ async fn a_server_that_hangs_takes_as_many_cancels_as_its_pool_has_places() {
     let mut raw = Raw::login(pooler.port(), "weir", "weir", "weir").await;
     raw.write(&frontend::query("SELECT 1")).await;
     let (port, key) = (pooler.port(), raw.key.clone());
-    until_row(&pooler, "SHOW POOLS", 6, "1").await;
+    until_pool(&pooler, 6, "1").await;
     let ask = || {
         let key = key.clone();
         tokio::spawn(async move { cancel(port, &key).await })
     };
     let hanging = [ask(), ask()];
-    until_row(&pooler, "SHOW POOLS", 4, "2").await;
+    until_pool(&pooler, 4, "2").await;
     let late = tokio::spawn({
         let key = key.clone();
         async move { refused_cancel(port, &key).await }
     });
-    until_row(&pooler, "SHOW POOLS", 5, "1").await;
+    until_pool(&pooler, 5, "1").await;
     assert_eq!(patiently("end of the one that waits", late).await.unwrap(), "cancel_wait_timeout");
-    let row = pooler.console("SHOW POOLS").await.remove(0);
+    let row = pool(&pooler).await;
     assert_eq!((row[4].as_deref(), row[5].as_deref(), row[7].as_deref()), (Some("2"), Some("0"), Some("2")));
     assert!(hanging.iter().all(|task| !task.is_finished()));
     hanging.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
-/// Waits until a column of the first row says so.
-async fn until_row(pooler: &Pgweir, command: &str, column: usize, expected: &str) {
+/// The row of the pool of `weir`.
+async fn pool(pooler: &Pgweir) -> Vec<Option<String>> {
+    let rows = pooler.console("SHOW POOLS").await;
+    rows.into_iter().find(|row| row[0].as_deref() == Some("weir")).unwrap()
+}
+
+/// Waits until a column of it says so.
+async fn until_pool(pooler: &Pgweir, column: usize, expected: &str) {
     let deadline = tokio::time::Instant::now() + common::PATIENCE;
     loop {
-        let rows = pooler.console(command).await;
-        if rows[0][column].as_deref() == Some(expected) {
+        let row = pool(pooler).await;
+        if row[column].as_deref() == Some(expected) {
             return;
         }
-        assert!(tokio::time::Instant::now() < deadline, "{rows:?}");
+        assert!(tokio::time::Instant::now() < deadline, "{row:?}");
     }
 }
 

@@ -296,6 +296,8 @@ async fn replication_counts_under_the_limits() {
         let servers = pooler.console("SHOW SERVERS").await;
         assert_eq!((servers.len(), servers[0][3].as_deref()), (1, Some("logical")), "{limit}");
         assert_ne!(servers[0][16], Some(idle));
+        let setting = limit.trim_start_matches("default_");
+        assert!(pooler.log().contains(&format!("evicted for {setting}")), "{}", pooler.log());
         // The plain client waits now, and so does a second one for replication.
         plain.write(&frontend::query("SELECT 'late'")).await;
         let port = pooler.port();

@@ -65,7 +65,7 @@ async fn timeouts_change_for_clients_that_are_here() {
     query.write(&frontend::query("SELECT pg_sleep(60)")).await;
     assert!(query.is_silent_for(Duration::from_millis(100)).await);
     set(&mut admin, "query_timeout", "0.2").await;
-    assert_eq!(query.last_words().await.field('M'), "query_timeout");
+    assert_eq!(query.last_words().await.field('M'), "query timeout");
     set(&mut admin, "query_timeout", "0").await;
 
     // Who has settings of his own keeps them, and an idle one that was spared is as before.

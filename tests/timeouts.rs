@@ -62,7 +62,7 @@ async fn query_timeout() {
         ] {
             let mut raw = Raw::login(pooler.port(), "weir", "weir", &database).await;
             raw.write(&request).await;
-            assert_says(&raw.last_words().await, "57014", "query_timeout");
+            assert_says(&raw.last_words().await, "57014", "query timeout");
             let over = "SELECT (count(*) = 0)::int::int8 FROM pg_stat_activity \
                         WHERE datname = $1 AND (state = 'active' OR xact_start IS NOT NULL)";
             seen(postgres, over, &[&database]).await;

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Message, Pgweir, PgweirBuilder, Postgres, Raw, frontend};
+use common::{FakeServer, Message, Pgweir, PgweirBuilder, Postgres, Raw, frontend};
 
 fn pooler() -> PgweirBuilder {
     Pgweir::builder(Postgres::shared()).setting("unix_socket_dir", "{dir}").setting("auth_type", "trust")
@@ -109,4 +109,46 @@ async fn a_message_is_given_before_the_first_ready() {
         assert_eq!(notice.field('M'), "maintenance at 'noon'");
     }
     pooler.connect("weir", "weir").await.simple_query("SELECT 1").await.unwrap();
+}
+
+/// Would break with: a parameter of an extension that one client sets and the next one finds.
+#[tokio::test]
+async fn extra_parameters_stay_with_their_client_where_the_server_reports_them() {
+    // A server that reports one more parameter, and runs `set_config` and `SET` of it by their looks.
+    let server = FakeServer::start(|mut connection, _| async move {
+        if !matches!(connection.opening().await, common::Opening::Startup(_)) {
+            return;
+        }
+        let welcome = common::fake::welcome();
+        let status = |value: &str| common::fake::parameter_status("App.Tenant", value);
+        let (start, end) = welcome.split_at(welcome.len() - common::fake::ready('I').len());
+        connection.write(&[start, &status("none"), end].concat()).await;
+        let mut value = "none".to_owned();
+        while let Some(message) = connection.read().await {
+            let sql = message.text();
+            let told = ["none", "one", "two"].into_iter().find(|tenant| sql.contains(&format!("'{tenant}'")));
+            let mut answer = Vec::new();
+            if sql.contains("App.Tenant") && told.is_some_and(|told| told != value) {
+                value = told.unwrap().to_owned();
+                answer.extend(status(&value));
+            }
+            answer.extend(common::fake::row_description(&["tenant"]));
+            answer.extend(common::fake::data_row(&[Some(&value)]));
+            answer.extend(common::fake::command_complete("SELECT 1"));
+            answer.extend(common::fake::ready('I'));
+            connection.write(&answer).await;
+        }
+    })
+    .await;
+    let builder = Pgweir::in_front_of(server.port()).setting("auth_type", "trust").pool_size(1);
+    for (tracked, others) in [("app.tenant, other", "none"), ("other", "one")] {
+        let pooler = builder.clone().setting("track_extra_parameters", tracked).start();
+        let mut one = Raw::login(pooler.port(), "weir", "", "weir").await;
+        let mut two = Raw::login(pooler.port(), "weir", "", "weir").await;
+        one.query("SET App.Tenant = 'one'").await;
+        for _ in 0..3 {
+            assert_eq!(two.value("SELECT tenant").await.unwrap(), others, "{tracked}");
+            assert_eq!(one.value("SELECT tenant").await.unwrap(), "one", "{tracked}");
+        }
+    }
 }

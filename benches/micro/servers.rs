@@ -91,6 +91,7 @@ fn pool_of(size: u32) -> (Runtime, Arc<Pool<AtOnce>>) {
             numbers: Arc::new(1.into()),
             runtimes: [Handle::current()].into(),
             crowded: Arc::default(),
+            lanes: Arc::default(),
         };
         let id = PoolId { database: "shop".to_owned(), user: "alice".to_owned() };
         let pool = Pool::start(id, settings(size), AtOnce, quotas, shared);
@@ -129,10 +130,11 @@ fn settings(size: u32) -> PoolSettings {
         share_unnamed_statements: true,
         max_prepared_statements: 200,
         statement_limits: StatementLimits::default(),
-        tcp: pgweir::config::TcpOptions::default(),
+        track_extra: [].into(),
         reserve: Reserve::default(),
         care: Care::default(),
         query_wait_notify: None,
+        tcp: pgweir::config::TcpOptions::default(),
         lookup: None,
     }
 }

@@ -209,6 +209,7 @@ fn pool(general: &Values) -> PoolDefaults {
         share_unnamed_statements: general.is_on("share_unnamed_statements"),
         max_prepared_statements: general.number("max_prepared_statements").unwrap_or(200),
         statement_limits: statement_limits(general),
+        track_extra: general.words("track_extra_parameters").into(),
         reserve: care::reserve(general),
         care: care::care(general),
         unix_socket_dir: path(general, "unix_socket_dir"),

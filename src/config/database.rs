@@ -48,10 +48,16 @@ fn hosts(values: &Values, default_dir: Option<&Path>, findings: &mut Findings) -
     };
     let problem = match (values.text("host"), default_dir) {
         (Some(text), _) => match Hosts::parse(text, balance) {
-            Some(hosts) => return Some(hosts),
+            Some(hosts) => {
+                if Hosts::has_gap(text) {
+                    let advice = Remark::Advice("a comma has no host on one side of it".to_owned());
+                    findings.notice(values.origin("host"), &values.section, Some("host"), advice);
+                }
+                return Some(hosts);
+            }
             None => Problem::BadValue {
                 shown: Some(format!("{text:?}")),
-                expected: "hosts between commas, none of them empty".to_owned(),
+                expected: "hosts between commas".to_owned(),
             },
         },
         (None, Some(dir)) => return Some(Hosts::one(Host::Unix(dir.to_owned()))),

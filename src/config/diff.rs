@@ -43,11 +43,12 @@ impl Config {
     pub fn keeping_fixed(mut self, running: &Self) -> Self {
         self.listen = running.listen.clone();
         self.workers = running.workers;
+        self.pool.track_extra = Arc::clone(&running.pool.track_extra);
         self.dns.resolv_conf.clone_from(&running.dns.resolv_conf);
         self.metrics_listen = running.metrics_listen;
         self.log.format = running.log.format;
-        self.process = running.process.clone();
         self.crowd.no_simple_queries = running.crowd.no_simple_queries;
+        self.process = running.process.clone();
         self
     }
 
@@ -62,6 +63,7 @@ impl Config {
             ("log_format", self.log.format != new.log.format),
             ("metrics_listen", self.metrics_listen != new.metrics_listen),
             ("resolv_conf", self.dns.resolv_conf != new.dns.resolv_conf),
+            ("track_extra_parameters", self.pool.track_extra != new.pool.track_extra),
             ("unix_socket_dir", old_unix.map(|unix| &unix.dir) != new_unix.map(|unix| &unix.dir)),
             ("unix_socket_mode", both.is_some_and(|(old, new)| old.mode != new.mode)),
             ("pidfile", self.process.pidfile != new.process.pidfile),

@@ -44,6 +44,8 @@ impl Balance {
 /// The hosts of a database, at least one, and how to choose among them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hosts {
+    /// As they were written.
+    text: String,
     first: Host,
     others: Vec<Host>,
     balance: Balance,
@@ -53,22 +55,28 @@ impl Hosts {
     /// A single one.
     #[must_use]
     pub fn one(host: Host) -> Self {
-        Self { first: host, others: Vec::new(), balance: Balance::default() }
+        Self { text: host.to_string(), first: host, others: Vec::new(), balance: Balance::default() }
     }
 
-    /// The hosts between the commas of a text; `None` when one is missing there.
+    /// The hosts between the commas of a text; `None` when there are none. What is empty is left out.
     #[must_use]
     pub fn parse(text: &str, balance: Balance) -> Option<Self> {
-        let mut hosts = text.split(',').map(str::trim).map(|host| match host.chars().next() {
-            None => None,
-            Some('/' | '@') => Some(Host::Unix(PathBuf::from(host))),
-            Some(_) => Some(Host::Tcp(host.to_owned())),
+        let words = text.split(',').map(str::trim).filter(|word| !word.is_empty());
+        let mut hosts = words.map(|word| match word.starts_with(['/', '@']) {
+            true => Host::Unix(PathBuf::from(word)),
+            false => Host::Tcp(word.to_owned()),
         });
-        let first = hosts.next()??;
-        let others = hosts.collect::<Option<Vec<_>>>()?;
+        let first = hosts.next()?;
+        let others: Vec<_> = hosts.collect();
         // Of one there is nothing to choose.
         let balance = if others.is_empty() { Balance::default() } else { balance };
-        Some(Self { first, others, balance })
+        Some(Self { text: text.trim().to_owned(), first, others, balance })
+    }
+
+    /// Whether a comma of a text has nothing on one side.
+    #[must_use]
+    pub fn has_gap(text: &str) -> bool {
+        text.split(',').any(|word| word.trim().is_empty())
     }
 
     /// All of them.
@@ -97,8 +105,7 @@ impl Hosts {
 
 impl std::fmt::Display for Hosts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.first.fmt(f)?;
-        self.others.iter().try_for_each(|host| write!(f, ",{host}"))
+        f.write_str(&self.text)
     }
 }
 
@@ -112,13 +119,15 @@ mod tests {
         let expected =
             [Host::Tcp("db1".to_owned()), Host::Unix("/run/pg".into()), Host::Unix("@spare".into())];
         assert_eq!(hosts.iter().cloned().collect::<Vec<_>>(), expected);
-        assert_eq!((hosts.to_string().as_str(), hosts.count()), ("db1,/run/pg,@spare", 3));
+        assert_eq!((hosts.to_string().as_str(), hosts.count()), ("db1, /run/pg,@spare", 3));
         assert_eq!((hosts.balance(), hosts.only()), (Some(Balance::Stick), None));
         let one = Hosts::parse("::1", Balance::Stick).unwrap();
         assert_eq!((one.balance(), one.only()), (None, Some(&Host::Tcp("::1".to_owned()))));
         assert_eq!(one, Hosts::one(Host::Tcp("::1".to_owned())));
-        for text in ["", ",", "a,", ",a", "a,,b", " "] {
-            assert_eq!(Hosts::parse(text, Balance::RoundRobin), None, "{text:?}");
+        for text in ["", ",", " , "] {
+            assert!(Hosts::has_gap(text) && Hosts::parse(text, Balance::RoundRobin).is_none(), "{text:?}");
         }
+        let gap = Hosts::parse("a,,b,", Balance::RoundRobin).unwrap();
+        assert_eq!((gap.count(), Hosts::has_gap("a,,b"), Hosts::has_gap("a,b")), (2, true, false));
     }
 }

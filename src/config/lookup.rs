@@ -1,5 +1,6 @@
 //! `auth_query`: who is asked for the secret of a user that the auth file does not know.
 
+use super::Reserve;
 use super::error::{Findings, Remark};
 use super::model::{Config, PoolSettings};
 use super::resolve::Values;
@@ -76,6 +77,16 @@ impl Config {
         })
     }
 
+    /// The `auth_dbname` in which nobody can be asked about a user of this database, though `auth_user` says that somebody
+    /// is.
+    #[must_use]
+    pub fn nowhere_to_ask(&self, database: &str) -> Option<&str> {
+        let own = self.database(database).map(|entry| &entry.auth);
+        let user = own.and_then(|own| own.user.as_ref()).or(self.auth.query.user.as_ref())?;
+        let place = own.and_then(|own| own.dbname.as_deref()).or(self.auth.query.dbname.as_deref())?;
+        self.lookup_pool(place, user).is_none().then_some(place)
+    }
+
     /// Whether anybody asks as this user.
     #[must_use]
     pub fn asks_as(&self, auth_user: &str) -> bool {
@@ -98,6 +109,7 @@ impl Config {
         settings.password = settings.password.filter(|_| is_forced);
         settings.size = Some(CONNECTIONS);
         settings.min_size = 0;
+        settings.reserve = Reserve::default();
         // The name comes from the startup packet, which is UTF-8; the answer is read as such.
         settings.startup.insert("client_encoding".to_owned(), "UTF8".to_owned());
         Some(settings)

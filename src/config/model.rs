@@ -220,6 +220,8 @@ pub struct PoolDefaults {
     pub share_unnamed_statements: bool,
     /// What the statements of clients may take of memory.
     pub statement_limits: StatementLimits,
+    /// Parameters that stay with a client beside those that PostgreSQL reports.
+    pub track_extra: Arc<[String]>,
     /// Extra servers in need.
     pub reserve: Reserve,
     /// How servers are looked after.
@@ -423,14 +425,16 @@ pub struct PoolSettings {
     pub share_unnamed_statements: bool,
     /// See [`PoolDefaults::statement_limits`].
     pub statement_limits: StatementLimits,
-    /// Options of its servers' sockets.
-    pub tcp: TcpOptions,
+    /// See [`PoolDefaults::track_extra`].
+    pub track_extra: Arc<[String]>,
     /// Extra servers in need.
     pub reserve: Reserve,
     /// How servers are looked after.
     pub care: Care,
     /// See [`Crowd::wait_notify`].
     pub query_wait_notify: Option<Duration>,
+    /// Options of its servers' sockets.
+    pub tcp: TcpOptions,
     /// Who is asked for the user's secret when the auth file does not know it.
     pub lookup: Option<Arc<Lookup>>,
 }
@@ -484,10 +488,11 @@ impl Config {
             max_prepared_statements: defaults.max_prepared_statements,
             share_unnamed_statements: defaults.share_unnamed_statements,
             statement_limits: defaults.statement_limits,
-            tcp: self.tcp,
+            track_extra: Arc::clone(&defaults.track_extra),
             reserve: self.reserve(entry, overrides),
             care: self.care(entry),
             query_wait_notify: self.crowd.wait_notify,
+            tcp: self.tcp,
             lookup: None,
         })
     }

@@ -44,7 +44,7 @@ pub(super) fn peer(values: &Values, default_size: Option<u32>, findings: &mut Fi
     // That it has one was checked with the entry.
     let text = values.text("host")?;
     let Some(hosts) = Hosts::parse(text, Balance::RoundRobin) else {
-        let expected = "hosts between commas, none of them empty".to_owned();
+        let expected = "hosts between commas".to_owned();
         let problem = Problem::BadValue { shown: Some(format!("{text:?}")), expected };
         error(values, "host", problem, findings);
         return None;

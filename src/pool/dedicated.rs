@@ -58,6 +58,7 @@ impl ServerPool {
         let id = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
         let record = ServerRecord::new(id, self.id.user.clone(), self.id.database.clone(), peer, process)
             .of_generation(generation)
+            .withdrawn_by(server.withdrawal())
             .for_replication(Some(replication));
         record.enter(ServerState::Active, None);
         let member = Member::new(server, self.servers.enlist(id, record), None, generation, seat);
@@ -85,6 +86,8 @@ impl ServerPool {
     /// Closes an idle server, or the next that comes back, and asks other pools too where the limit is theirs as well.
     fn make_place(&self, full: Full) {
         if self.evict_one() {
+            let (database, user) = (&self.id.database, &self.id.user);
+            tracing::info!(database, user, "server closed: evicted for {}", full.setting());
             return;
         }
         self.claims.fetch_max(1, Ordering::AcqRel);

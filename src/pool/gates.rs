@@ -276,10 +276,11 @@ impl<C: Connector> Pool<C> {
         next
     }
 
-    /// Whether a server is to be closed as soon as it is released, since it was reconnected or has another endpoint.
+    /// Whether a server is to be closed as soon as it is released, since it was reconnected or its host is
+    /// elsewhere now.
     #[must_use]
     pub fn is_to_be_replaced(&self, server: &ServerRecord) -> bool {
-        server.generation < self.replaced_below.load(Ordering::Acquire)
+        server.generation < self.replaced_below.load(Ordering::Acquire) || server.is_withdrawn()
     }
 
     /// What stands between those who wait and another server, in words; `None` when nothing does.

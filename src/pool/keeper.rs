@@ -1,6 +1,7 @@
 //! The keeper of a pool: one task that dials when somebody waits, keeps the minimum, and retires what is old, idle or
 //! dead. A dial is a task of its own and outlives the client that caused it.
 
+use super::lanes::LaneTaken;
 use super::member::{Held, Member};
 use super::quota::{Full, Seat};
 use super::{Connector, Pool, PoolId, Pooled, Refusal};
@@ -137,13 +138,14 @@ impl<C: Connector> Pool<C> {
             if let Some(at) = retry_at.filter(|&at| at > now) {
                 return Some(at);
             }
+            let Some(lane) = self.shared.lanes.take(&self.settings.load(), &self.wake) else { return None };
             // Read before it is looked whether the pool is held back, so that a server of a later one is outdated.
             let generation = self.generation.load(Ordering::SeqCst);
             match self.quotas.take() {
                 // Looked at once more: who holds the pool back either sees this seat, or is seen here.
                 Ok(_) if self.is_held_back() => return None,
-                Ok(seat) => self.start_dial(seat, generation),
-                Err(Full::Pool) => return self.draw_on_reserve(now, generation),
+                Ok(seat) => self.start_dial(seat, generation, lane),
+                Err(Full::Pool) => return self.draw_on_reserve(now, generation, lane),
                 // Another pool of the same database or user may hold an idle server; the registry looks for one.
                 Err(Full::Database | Full::User) => {
                     if self.rack.is_waited_for() {
@@ -157,7 +159,7 @@ impl<C: Connector> Pool<C> {
     }
 
     /// One server beyond the limit when the oldest waiter has waited for long enough; tells when that will be.
-    fn draw_on_reserve(self: &Arc<Self>, now: Instant, generation: u64) -> Option<Instant> {
+    fn draw_on_reserve(self: &Arc<Self>, now: Instant, generation: u64, lane: LaneTaken) -> Option<Instant> {
         let reserve = self.settings.load().reserve;
         let opens = self.rack.waiting().1? + reserve.timeout.filter(|_| reserve.size > 0)?;
         if opens > now {
@@ -170,19 +172,19 @@ impl<C: Connector> Pool<C> {
         {
             let PoolId { database, user } = &self.id;
             tracing::warn!(database, user, "taking connection from reserve_pool");
-            self.start_dial(seat, generation);
+            self.start_dial(seat, generation, lane);
         }
         None
     }
 
-    fn start_dial(self: &Arc<Self>, seat: Seat, generation: u64) {
+    fn start_dial(self: &Arc<Self>, seat: Seat, generation: u64, lane: LaneTaken) {
         let turn = usize::try_from(self.turn.fetch_add(1, Ordering::Relaxed)).unwrap_or_default();
         let runtime = &self.shared.runtimes[turn % self.shared.runtimes.len()];
         let guard = self.dialling.enter();
-        runtime.spawn(Arc::clone(self).dial(seat, guard, generation));
+        runtime.spawn(Arc::clone(self).dial((seat, lane), guard, generation));
     }
 
-    async fn dial(self: Arc<Self>, seat: Seat, guard: GaugeGuard, generation: u64) {
+    async fn dial(self: Arc<Self>, (seat, _lane): (Seat, LaneTaken), guard: GaugeGuard, generation: u64) {
         let settings = self.settings.load_full();
         let outcome = self.connector.dial(&settings).await;
         // A dial to an endpoint or of a time that is over says nothing of the present one, and its server would cost
@@ -214,7 +216,8 @@ impl<C: Connector> Pool<C> {
         let (peer, process) = server.identity();
         let id = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
         let record = ServerRecord::new(id, self.id.user.clone(), self.id.database.clone(), peer, process)
-            .of_generation(generation);
+            .of_generation(generation)
+            .withdrawn_by(server.withdrawal());
         record.enter(ServerState::Idle, None);
         tracing::debug!(
             server = id,

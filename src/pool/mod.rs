@@ -12,6 +12,7 @@ mod dedicated;
 mod gates;
 mod health;
 mod keeper;
+mod lanes;
 mod line;
 mod lookup;
 mod member;
@@ -29,6 +30,7 @@ pub use checkout::Checkout;
 pub use crowd::{Closed, Forgotten, Presence};
 pub use dedicated::Dedicated;
 pub use gates::{Gate, OrderError};
+pub use lanes::Lanes;
 pub use lookup::{Found, LookupError, Lookups};
 pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool, socket_options};
 pub use quota::{Full, Quota, Quotas};
@@ -65,6 +67,10 @@ pub trait Pooled: Send + 'static {
     /// Whether it is where its host is no longer.
     fn is_withdrawn(&self) -> bool {
         false
+    }
+    /// The flag that tells so, to be looked at from outside.
+    fn withdrawal(&self) -> Option<Arc<AtomicBool>> {
+        None
     }
     /// Ends it; the future is done when it is really gone.
     fn close(self) -> impl Future<Output = ()> + Send;
@@ -168,6 +174,8 @@ pub struct Shared {
     pub runtimes: Arc<[Handle]>,
     /// Notified when clients wait and only a limit over several pools stands in their way.
     pub crowded: Arc<Notify>,
+    /// Dials of each host.
+    pub lanes: Arc<Lanes>,
 }
 
 impl<C: Connector> Pool<C> {

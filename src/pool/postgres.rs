@@ -10,7 +10,7 @@ use crate::stats::Peer;
 use crate::wire::sqlstate;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -222,6 +222,7 @@ impl Postgres {
             startup: startup.clone(),
             credential: credential.clone(),
             keys: Arc::clone(&self.keys),
+            followed: Arc::clone(&settings.track_extra),
             deadline: settings.server_connect_timeout,
         };
         let mut result = dial(target).await;
@@ -274,20 +275,6 @@ impl Postgres {
     }
 }
 
-/// The options of sockets as the configuration has them.
-#[must_use]
-pub fn socket_options(options: &TcpOptions) -> SocketOptions {
-    SocketOptions {
-        keepalive: options.keepalive,
-        keepcnt: options.keepcnt,
-        keepidle: options.keepidle,
-        keepintvl: options.keepintvl,
-        user_timeout: options.user_timeout,
-        buffer: options.socket_buffer,
-        defer_accept: options.defer_accept,
-    }
-}
-
 /// Runs `connect_query`. That it fails is only logged, but a server that it leaves in a transaction is of no use.
 async fn introduce(server: &mut Server, settings: &PoolSettings) -> Result<(), DialError> {
     let sql = settings.care.connect_query.as_str();
@@ -311,6 +298,20 @@ async fn introduce(server: &mut Server, settings: &PoolSettings) -> Result<(), D
     }
 }
 
+/// The options of sockets as the configuration has them.
+#[must_use]
+pub fn socket_options(options: &TcpOptions) -> SocketOptions {
+    SocketOptions {
+        keepalive: options.keepalive,
+        keepcnt: options.keepcnt,
+        keepidle: options.keepidle,
+        keepintvl: options.keepintvl,
+        user_timeout: options.user_timeout,
+        buffer: options.socket_buffer,
+        defer_accept: options.defer_accept,
+    }
+}
+
 impl Pooled for Server {
     type Proof = Clean;
 
@@ -320,6 +321,10 @@ impl Pooled for Server {
 
     fn is_withdrawn(&self) -> bool {
         Self::is_withdrawn(self)
+    }
+
+    fn withdrawal(&self) -> Option<Arc<AtomicBool>> {
+        self.standing.as_ref().map(crate::net::Standing::lost)
     }
 
     async fn check(&mut self, query: &str) -> bool {

@@ -167,6 +167,17 @@ pub enum Full {
     User,
 }
 
+impl Full {
+    /// The setting, as PgBouncer names it when a server is closed for it.
+    pub(super) fn setting(self) -> &'static str {
+        match self {
+            Self::Pool => "pool_size",
+            Self::Database => "max_db_connections",
+            Self::User => "max_user_connections",
+        }
+    }
+}
+
 /// A place for one server.
 #[derive(Debug)]
 pub struct Seat {

@@ -80,7 +80,12 @@ impl Pools {
     /// No pools yet. The runtimes are those that servers are dialled on.
     #[must_use]
     pub fn new(connector: Postgres, runtimes: Arc<[Handle]>) -> Arc<Self> {
-        let shared = Shared { numbers: Arc::new(1.into()), runtimes, crowded: Arc::new(Notify::new()) };
+        let shared = Shared {
+            numbers: Arc::new(1.into()),
+            runtimes,
+            crowded: Arc::new(Notify::new()),
+            lanes: Arc::default(),
+        };
         let pools = Arc::new(Self { connector, shared, inner: Mutex::default(), changed: Notify::new() });
         pools.connector.lookups.attach(&pools);
         pools.shared.runtimes[0].spawn(relieve(Arc::downgrade(&pools), Arc::clone(&pools.shared.crowded)));

@@ -41,7 +41,7 @@ pub struct Site {
     /// Where it is.
     pub address: Address,
     /// Whether its name still has it; `None` where there is no name.
-    pub standing: Option<Arc<Standing>>,
+    pub standing: Option<Standing>,
 }
 
 impl Whereabouts {

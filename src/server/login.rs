@@ -1,6 +1,6 @@
 //! Dialling a server and logging in to it.
 
-use super::{CancelHandle, Server, Unclean, Understanding};
+use super::{CancelHandle, Parameters, Server, Unclean, Understanding};
 use crate::auth::KeyCache;
 use crate::auth::{ClientLogin, Credential, LeastMethod, LoginError, LoginStep};
 use crate::net::{Address, Broken, Dialogue, SocketOptions, Stream, connect};
@@ -39,6 +39,8 @@ pub struct Target {
     pub credential: Credential,
     /// SCRAM keys of earlier logins.
     pub keys: Arc<KeyCache>,
+    /// Parameters of which changes stay with a client, beside those that PostgreSQL reports.
+    pub followed: Arc<[String]>,
     /// Limit on all of it.
     pub deadline: Option<Duration>,
 }
@@ -171,7 +173,7 @@ async fn attempt(target: Target) -> Result<Server, DialError> {
     let proof = ClientLogin::new(&target.user, target.credential, LeastMethod::Any);
     login.authenticate(proof, &target.keys).await?;
     let welcome = login.welcome().await?;
-    let state = Understanding::fresh(welcome.parameters.into());
+    let state = Understanding::fresh(Parameters::following(welcome.parameters, &target.followed));
     let Dialogue { stream, input } = login.dialogue;
     Ok(Server::new(stream, input, state, CancelHandle::new(target.address, welcome.key)))
 }

@@ -65,7 +65,7 @@ pub struct Server {
     pub state: Understanding,
     cancel: Arc<CancelHandle>,
     /// Whether the name of its host still has its address; `None` where there is no name.
-    pub standing: Option<Arc<Standing>>,
+    pub standing: Option<Standing>,
 }
 
 /// Why a server connection cannot be used any longer.
@@ -116,7 +116,7 @@ impl Server {
     /// Whether the name of its host has its address no longer: then it is not to be used again.
     #[must_use]
     pub fn is_withdrawn(&self) -> bool {
-        self.standing.as_ref().is_some_and(|standing| standing.is_lost())
+        self.standing.as_ref().is_some_and(Standing::is_lost)
     }
 
     /// Whether an idle connection is still as it was when it became idle: nothing has come since, not even its end.

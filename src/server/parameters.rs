@@ -12,6 +12,8 @@ use std::sync::OnceLock;
 pub struct Parameters {
     values: BTreeMap<String, String>,
     messages: OnceLock<Messages>,
+    /// Those that stay with a client beside the ones that PostgreSQL is known to report; most servers have none.
+    extra: Box<[String]>,
 }
 
 /// The values as ParameterStatus messages, in the order of the names, and where each of them stands. They are the same
@@ -24,7 +26,7 @@ struct Messages {
 
 impl From<BTreeMap<String, String>> for Parameters {
     fn from(values: BTreeMap<String, String>) -> Self {
-        Self { values, messages: OnceLock::new() }
+        Self { values, messages: OnceLock::new(), extra: Box::default() }
     }
 }
 
@@ -36,6 +38,19 @@ impl Deref for Parameters {
 }
 
 impl Parameters {
+    /// The same, with more that stay with a client: those of these names that the server reports.
+    #[must_use]
+    pub fn following(values: BTreeMap<String, String>, names: &[String]) -> Self {
+        let is_meant = |name: &&String| names.iter().any(|meant| meant.eq_ignore_ascii_case(name));
+        let extra = values.keys().filter(is_meant).cloned().collect();
+        Self { extra, ..Self::from(values) }
+    }
+
+    /// The name as it is reported, of one that stays with a client beside the usual ones.
+    pub(super) fn extra(&self, name: &str) -> Option<&str> {
+        self.extra.iter().find(|extra| extra.eq_ignore_ascii_case(name)).map(String::as_str)
+    }
+
     /// Writes a ParameterStatus for each, with a client's own settings over the server's.
     ///
     /// # Errors

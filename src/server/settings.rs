@@ -138,11 +138,14 @@ impl Settings {
     pub fn after_report(&self, name: &str, value: &str, baseline: &Parameters) -> Self {
         let is_fresh = baseline.get(name).is_some_and(|fresh| fresh == value);
         let known = self.get(name);
-        if !FOLLOWED.contains(&name) || known == Some(value) || (known.is_none() && is_fresh) {
+        let is_followed = FOLLOWED.contains(&name) || baseline.extra(name).is_some();
+        if !is_followed || known == Some(value) || (known.is_none() && is_fresh) {
             return self.clone();
         }
         let mut map: BTreeMap<_, _> =
             self.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        // One that is not known beforehand was asked for in another spelling.
+        map.retain(|other, _| other == name || !other.eq_ignore_ascii_case(name));
         if is_fresh {
             map.remove(name);
         } else {
@@ -157,15 +160,13 @@ impl Settings {
     #[must_use]
     pub fn unless_reported(&self, before: &Self, baseline: &Parameters) -> Self {
         let known = |name: &str, value: &str| {
-            if FOLLOWED.contains(&name) && baseline.contains_key(name) {
-                before.get(name).map(str::to_owned)
-            } else {
-                Some(value.to_owned())
+            let usual = Some(name).filter(|name| FOLLOWED.contains(name) && baseline.contains_key(*name));
+            match usual.or_else(|| baseline.extra(name)) {
+                Some(reported) => before.get(reported).map(|value| (reported.to_owned(), value.to_owned())),
+                None => Some((name.to_owned(), value.to_owned())),
             }
         };
-        Self::of(
-            self.iter().filter_map(|(name, value)| Some((name.to_owned(), known(name, value)?))).collect(),
-        )
+        Self::of(self.iter().filter_map(|(name, value)| known(name, value)).collect())
     }
 
     /// The SQL that leads from these settings to `wanted`, or `None` when nothing differs.
@@ -295,6 +296,23 @@ mod tests {
         let known = settings(&[("timezone", "asia/tokyo")]).unless_reported(&tokyo, &baseline());
         assert_eq!(known, tokyo);
         assert_eq!(known.after_report("TimeZone", "UTC", &baseline()), Settings::default());
+    }
+
+    #[test]
+    fn extra_parameters_are_followed_under_the_name_that_is_reported() {
+        let fresh = [("App.Tenant", "none"), ("is_superuser", "off")];
+        let fresh = BTreeMap::from(fresh.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let following =
+            Parameters::following(fresh.clone(), &["app.tenant".to_owned(), "unheard".to_owned()]);
+        let none = Settings::default();
+        let one = none.after_report("App.Tenant", "one", &following);
+        assert_eq!(one.get("App.Tenant"), Some("one"));
+        assert_eq!(one.after_report("App.Tenant", "none", &following), none);
+        assert_eq!(none.after_report("App.Tenant", "one", &fresh.into()), none, "it was not asked for");
+        let asked = settings(&[("APP.tenant", "ONE"), ("work_mem", "5MB")]);
+        let known = asked.unless_reported(&one, &following);
+        assert_eq!(known, settings(&[("work_mem", "5MB")]).after_report("App.Tenant", "one", &following));
+        assert_eq!(asked.after_report("App.Tenant", "two", &following).iter().count(), 2);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::Service;
 use super::departure::{self, Departure};
 use crate::auth::hba::{Rule, RuleMethod, Visit, Way};
 use crate::auth::{Method, StoredSecret, Terms};
-use crate::config::AuthMethod;
+use crate::config::{AuthMethod, Config};
 use crate::net::Stream;
 use crate::pool::{Found, LookupError};
 use crate::wire::{Report, sqlstate};
@@ -57,11 +57,8 @@ pub(super) async fn demand(service: &Arc<Service>, visitor: &Visitor<'_>) -> Res
     }
     let user = visitor.visit.user;
     let mut secret = listed.list.get(user).cloned();
-    if secret.is_none()
-        && terms.method != Method::Any
-        && let Some(lookup) = config.lookup(visitor.visit.database)
-    {
-        secret = look_up(service, &Arc::new(lookup), user).await?;
+    if secret.is_none() && terms.method != Method::Any {
+        secret = look_up(service, &config, visitor).await?;
         if let Some((disguise, iterations)) = service.pools.lookups().usual() {
             // Most users come from there, and one who does not exist must look like most.
             terms.mock = terms.mock.disguised(disguise, iterations);
@@ -111,13 +108,19 @@ async fn is_peer(rule: &Rule, visitor: &Visitor<'_>) -> bool {
     }
 }
 
-/// Asks for the secret of a user whom the auth file does not know.
+/// Asks for the secret of a user whom the auth file does not know, where somebody is to be asked.
 async fn look_up(
     service: &Service,
-    lookup: &Arc<crate::config::Lookup>,
-    user: &str,
+    config: &Config,
+    visitor: &Visitor<'_>,
 ) -> Result<Option<StoredSecret>, Departure> {
-    let error = match service.pools.lookups().ask(lookup, user).await {
+    let Visit { database, user, .. } = visitor.visit;
+    if let Some(place) = config.nowhere_to_ask(database) {
+        tracing::error!(user, "cannot look up a user: there is no database {place} (auth_dbname) to ask in");
+        return Err(config_error());
+    }
+    let Some(lookup) = config.lookup(database).map(Arc::new) else { return Ok(None) };
+    let error = match service.pools.lookups().ask(&lookup, user).await {
         Ok(Found::User(secret)) => return Ok(Some(secret)),
         Ok(Found::Nobody) => return Ok(None),
         Err(error) => error,
@@ -133,15 +136,19 @@ async fn look_up(
             &refusal,
             "auth_query, which knows the user, found no server connection in time.",
         ),
-        LookupError::Config(_) => Report::fatal(sqlstate::PROTOCOL_VIOLATION, "bouncer config error")
-            .hint("The log tells what is wrong with auth_query.")
-            .into(),
+        LookupError::Config(_) => config_error(),
         LookupError::Broken(_) | LookupError::TooLate => {
             Report::fatal(sqlstate::CANNOT_CONNECT, "cannot look up the user")
                 .hint("The log tells why auth_query has no answer.")
                 .into()
         }
     })
+}
+
+fn config_error() -> Departure {
+    Report::fatal(sqlstate::PROTOCOL_VIOLATION, "bouncer config error")
+        .hint("The log tells what is wrong with auth_query.")
+        .into()
 }
 
 /// A refusal by a rule. Which one it was, and what others would have asked, is for the log.

@@ -164,8 +164,9 @@ pub(super) fn in_line(pool: &str) -> Report {
 
 /// An administrator ended the session.
 pub(super) fn killed() -> Departure {
-    let text = "terminating connection due to administrator command";
-    Report::fatal(sqlstate::ADMIN_SHUTDOWN, text).into()
+    Report::fatal(sqlstate::ADMIN_SHUTDOWN, "admin forced disconnect")
+        .hint("An administrator ended this session (KILL_CLIENT).")
+        .into()
 }
 
 /// The server is lost. When its own last words have reached the client, nothing is added to them.

@@ -275,7 +275,7 @@ impl Link {
 impl Cut {
     fn departure(self) -> Departure {
         let (code, text) = match self {
-            Self::Query => (sqlstate::QUERY_CANCELED, "query_timeout"),
+            Self::Query => (sqlstate::QUERY_CANCELED, "query timeout"),
             Self::Transaction => (sqlstate::TRANSACTION_TIMEOUT, "transaction timeout"),
             Self::IdleTransaction => (sqlstate::IDLE_IN_TRANSACTION_TIMEOUT, "idle transaction timeout"),
             Self::Idle => (sqlstate::IDLE_SESSION_TIMEOUT, "client_idle_timeout"),

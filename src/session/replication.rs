@@ -63,6 +63,11 @@ impl Replicating {
 /// Lives it to its end.
 pub(super) async fn run(service: Arc<Service>, mut session: Box<Replicating>) {
     session.begin();
+    poll_fn(|cx| {
+        session.client.listen(cx.waker());
+        Poll::Ready(())
+    })
+    .await;
     let departure = poll_fn(|cx| session.poll(cx)).await;
     session.client.unlink();
     session.end(&service, departure).await;
@@ -79,7 +84,6 @@ impl Replicating {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Departure> {
-        self.client.listen(cx.waker());
         loop {
             if let Some(departure) = self.ordered_away() {
                 return Poll::Ready(departure);

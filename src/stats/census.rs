@@ -6,7 +6,7 @@ use std::hash::Hash;
 use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Deref;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A map for so many is not worth to be made smaller.
@@ -387,6 +387,8 @@ pub struct ServerRecord {
     pub generation: u64,
     /// What it replicates, if it does.
     pub replication: Option<Replication>,
+    /// Tells when its host is elsewhere.
+    withdrawn: Option<Arc<AtomicBool>>,
     activity: Activity<ServerState>,
 }
 
@@ -396,7 +398,18 @@ impl ServerRecord {
     pub fn new(id: u64, user: String, database: String, peer: Peer, process: u32) -> Self {
         let connected = unix_micros();
         let activity = Activity::new(ServerState::New, connected);
-        Self { id, user, database, peer, connected, process, generation: 0, replication: None, activity }
+        Self {
+            id,
+            user,
+            database,
+            peer,
+            connected,
+            process,
+            generation: 0,
+            replication: None,
+            withdrawn: None,
+            activity,
+        }
     }
 
     /// The same, for replication.
@@ -404,6 +417,19 @@ impl ServerRecord {
     pub fn for_replication(mut self, replication: Option<Replication>) -> Self {
         self.replication = replication;
         self
+    }
+
+    /// The same, with a flag that tells when its host is elsewhere.
+    #[must_use]
+    pub fn withdrawn_by(mut self, flag: Option<Arc<AtomicBool>>) -> Self {
+        self.withdrawn = flag;
+        self
+    }
+
+    /// Whether its host is elsewhere now: it is closed when it is free.
+    #[must_use]
+    pub fn is_withdrawn(&self) -> bool {
+        self.withdrawn.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
     /// The same, dialled in this generation of its pool.

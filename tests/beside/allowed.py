@@ -89,5 +89,9 @@ ALLOWED = [
     Allowed("better: who waits and cancels leaves the line and keeps the session", "NOTHING MORE COMES", None, before="what it is told"),
     Allowed("better: who waits and cancels leaves the line and keeps the session", None,
             "error ERROR 57014: canceling statement due to user request|ready I", before="what it is told"),
+    Allowed("better: who does not exist is not told from who does", FATAL + "(no such user|bouncer config error)",
+            r'error FATAL 28P01: password authentication failed for user ".*"', "with_auth_query"),
+    Allowed("better: who does not exist is not told from who does", None, r"authentication 1[01]", "with_auth_query",
+            "(nosuch|stranger) to .*"),
     Allowed("search_path is told as PostgreSQL tells it: only 18 and later do", "parameter search_path = public", None, "logins"),
 ]

@@ -9,12 +9,13 @@ mod stub;
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use stub::Stub;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 /// How often it is looked for names whose time is over.
@@ -29,9 +30,9 @@ pub struct Keep {
     pub failed: Duration,
 }
 
-/// Whether an address is still one of its name's.
-#[derive(Debug, Default)]
-pub struct Standing(AtomicBool);
+/// Whether an address is still one of its name's. All clones are one.
+#[derive(Debug, Clone, Default)]
+pub struct Standing(Arc<AtomicBool>);
 
 impl Standing {
     /// Whether the name has lost this address.
@@ -40,8 +41,19 @@ impl Standing {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// The flag that tells that the address is lost, for those who know nothing of names.
+    #[must_use]
+    pub fn lost(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.0)
+    }
+
     fn lose(&self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a connection depends on it.
+    fn is_held(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 }
 
@@ -51,7 +63,7 @@ pub struct Found {
     /// The address.
     pub ip: IpAddr,
     /// Whether it is still one of the name's; `None` where the host is an address and no name.
-    pub standing: Option<Arc<Standing>>,
+    pub standing: Option<Standing>,
 }
 
 /// A name as it is shown.
@@ -94,7 +106,7 @@ struct Name {
 
 #[derive(Debug, Default)]
 struct Answer {
-    addresses: Vec<(IpAddr, Arc<Standing>)>,
+    addresses: Vec<(IpAddr, Standing)>,
     /// Why the last look-up gave none.
     failure: Option<String>,
     /// When it came.
@@ -144,7 +156,10 @@ impl Resolver {
             return Ok(vec![Found { ip, standing: None }]);
         }
         let name = self.name(host);
-        self.refresh(&name).await;
+        // One in use is kept fresh as it is, and nobody has to wait for that.
+        if !name.is_held() {
+            self.refresh(&name).await;
+        }
         name.next_turn()
     }
 
@@ -221,10 +236,12 @@ impl Name {
 
     /// Whether it is too old, and a connection depends on it, and nobody is looking it up.
     fn is_due(&self, now: Instant) -> bool {
-        let is_held = |(_, standing): &(IpAddr, Arc<Standing>)| Arc::strong_count(standing) > 1;
-        self.is_stale(now)
-            && lock(&self.answer).addresses.iter().any(is_held)
-            && self.lookup.try_lock().is_ok()
+        self.is_stale(now) && self.is_held() && self.lookup.try_lock().is_ok()
+    }
+
+    /// Whether a connection depends on it.
+    fn is_held(&self) -> bool {
+        lock(&self.answer).addresses.iter().any(|(_, standing)| standing.is_held())
     }
 
     fn was_asked_since(&self, asked: Instant) -> bool {
@@ -241,7 +258,7 @@ impl Name {
         let first = answer.turn % count;
         answer.turn = answer.turn.wrapping_add(1);
         let in_turn = answer.addresses.iter().cycle().skip(first).take(count);
-        Ok(in_turn.map(|(ip, standing)| Found { ip: *ip, standing: Some(Arc::clone(standing)) }).collect())
+        Ok(in_turn.map(|(ip, standing)| Found { ip: *ip, standing: Some(standing.clone()) }).collect())
     }
 
     fn take(&self, result: io::Result<Vec<IpAddr>>, keep: Keep, now: Instant) {
@@ -278,13 +295,13 @@ impl Name {
 impl Answer {
     /// Takes over other addresses; those that are gone lose their standing.
     fn move_to(&mut self, name: &str, found: Vec<IpAddr>) {
-        let mut addresses: Vec<(IpAddr, Arc<Standing>)> = Vec::new();
+        let mut addresses: Vec<(IpAddr, Standing)> = Vec::new();
         for ip in found {
             if addresses.iter().any(|(other, _)| *other == ip) {
                 continue;
             }
             let known = self.addresses.iter().find(|(other, _)| *other == ip);
-            addresses.push((ip, known.map(|(_, standing)| Arc::clone(standing)).unwrap_or_default()));
+            addresses.push((ip, known.map(|(_, standing)| standing.clone()).unwrap_or_default()));
         }
         for (ip, standing) in &self.addresses {
             if !addresses.iter().any(|(other, _)| other == ip) {
@@ -314,8 +331,17 @@ impl Drop for UnderWay<'_> {
     }
 }
 
+/// The system's resolver blocks, for half a minute when no server answers. So each look-up has a thread of its own: there is
+/// one at a time for a name, and those of the runtime are for what is quick.
 async fn ask_system(name: &str) -> io::Result<Vec<IpAddr>> {
-    Ok(tokio::net::lookup_host((name, 0)).await?.map(|address: SocketAddr| address.ip()).collect())
+    let (tell, told) = oneshot::channel();
+    let name = name.to_owned();
+    std::thread::Builder::new().name("lookup".to_owned()).spawn(move || {
+        let found = (name.as_str(), 0).to_socket_addrs();
+        // Nobody may be waiting any longer.
+        let _heard = tell.send(found.map(|found| found.map(|address| address.ip()).collect()));
+    })?;
+    told.await.map_err(io::Error::other)?
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -161,3 +161,29 @@ async fn a_pool_that_is_dropped_takes_its_keeper_along() {
     settle().await;
     assert_eq!(Handle::current().metrics().num_alive_tasks(), before);
 }
+
+#[tokio::test(start_paused = true)]
+async fn many_pools_of_a_host_dial_few_at_a_time() {
+    let shared = shared();
+    let bench = |number: usize| {
+        let settings = PoolSettings { user: format!("user{number}"), size: Some(4), ..settings() };
+        let quotas = quotas(&settings, &Arc::new(Quota::new(None)));
+        let bench = Bench::start(settings, quotas, World::new(), shared.clone());
+        bench.world.always(Plan::Asked);
+        bench
+    };
+    let benches: Vec<_> = (0..10).map(bench).collect();
+    let clients: Vec<_> = benches.iter().flat_map(|bench| (0..4).map(|_| bench.ask())).collect();
+    let under_way =
+        || benches.iter().map(|bench| bench.world.under_way.load(Ordering::SeqCst)).sum::<usize>();
+    let most = usize::try_from(super::super::lanes::LANES).unwrap();
+    settle().await;
+    assert_eq!(under_way(), most);
+    while benches.iter().any(|bench| bench.world.answer(Fate::Success)) {
+        settle().await;
+        assert!(under_way() <= most);
+    }
+    for client in clients {
+        client.served().await;
+    }
+}

@@ -375,10 +375,11 @@ fn settings() -> PoolSettings {
         share_unnamed_statements: true,
         max_prepared_statements: 200,
         statement_limits: StatementLimits::default(),
-        tcp: crate::config::TcpOptions::default(),
+        track_extra: [].into(),
         reserve: Reserve::default(),
         care: Care::default(),
         query_wait_notify: None,
+        tcp: crate::config::TcpOptions::default(),
         lookup: None,
     }
 }
@@ -396,6 +397,7 @@ fn shared() -> Shared {
         numbers: Arc::new(1.into()),
         runtimes: [Handle::current()].into(),
         crowded: Arc::new(Notify::new()),
+        lanes: Arc::default(),
     }
 }
 
