@@ -284,7 +284,7 @@ async fn clients_fail_fast_while_the_server_is_down_and_get_in_when_it_is_back()
     assert_eq!(refused.field('S'), "FATAL");
     // Who waits already goes on to wait.
     patient.write(&frontend::query("SELECT 1")).await;
-    pooler.logged("user=\"weir_md5\"").await;
+    pooler.logged("login attempt: db=weir user=weir_md5").await;
     postgres.start_again();
     patient.expect("T D C Z").await;
     asked_until(&pooler, |last| last.tag == b'Z').await;

@@ -133,6 +133,7 @@ fn settings(size: u32) -> PoolSettings {
         reserve: Reserve::default(),
         care: Care::default(),
         query_wait_notify: None,
+        tcp: pgweir::config::TcpOptions::default(),
         lookup: None,
     }
 }

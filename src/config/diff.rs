@@ -48,6 +48,7 @@ impl Config {
         self.metrics_listen = running.metrics_listen;
         self.log.format = running.log.format;
         self.crowd.no_simple_queries = running.crowd.no_simple_queries;
+        self.process = running.process.clone();
         self
     }
 
@@ -65,6 +66,10 @@ impl Config {
             ("track_extra_parameters", self.pool.track_extra != new.pool.track_extra),
             ("unix_socket_dir", old_unix.map(|unix| &unix.dir) != new_unix.map(|unix| &unix.dir)),
             ("unix_socket_mode", both.is_some_and(|(old, new)| old.mode != new.mode)),
+            ("pidfile", self.process.pidfile != new.process.pidfile),
+            ("so_reuseport", self.listen.reuse_port != new.listen.reuse_port),
+            ("unix_socket_group", both.is_some_and(|(old, new)| old.group != new.group)),
+            ("user", self.process.user != new.process.user),
             ("workers", self.workers != new.workers),
         ];
         changes.iter().filter(|(_, changed)| *changed).map(|(key, _)| *key).collect()

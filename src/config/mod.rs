@@ -27,6 +27,7 @@ mod report;
 mod resolve;
 mod settings;
 mod suggest;
+mod system;
 mod value;
 
 pub use care::{Care, Check, Crowd, Reserve};
@@ -42,3 +43,4 @@ pub use raw::Dialect;
 pub use report::check_report;
 pub use resolve::Environment;
 pub use settings::Change;
+pub use system::{LogTargets, ProcessSettings, Syslog, TcpOptions};

@@ -13,18 +13,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lookup::{AuthQuery, Lookup};
+use super::system::{LogTargets, ProcessSettings, TcpOptions};
 
 /// Everything pgweir was asked to do, from one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The file it came from; `RELOAD` reads it again.
+    /// The file that `RELOAD` reads: the one it came from, unless its `conffile` names another.
     pub file: PathBuf,
+    /// Who and where the process is.
+    pub process: ProcessSettings,
     /// Where clients come in.
     pub listen: Listen,
     /// How clients prove who they are.
     pub auth: Auth,
     /// Limits on the process as a whole.
     pub limits: Limits,
+    /// Options of TCP sockets.
+    pub tcp: TcpOptions,
     /// What a pool is when neither its database nor its user says otherwise.
     pub pool: PoolDefaults,
     /// Timeouts on clients.
@@ -73,6 +78,8 @@ pub struct Listen {
     pub port: u16,
     /// Length of the kernel's accept queue.
     pub backlog: u32,
+    /// Several processes may listen on the same port.
+    pub reuse_port: bool,
     /// The Unix socket; `None` when `unix_socket_dir` is empty.
     pub unix: Option<UnixListen>,
 }
@@ -80,10 +87,12 @@ pub struct Listen {
 /// The Unix socket that clients use; its file is `DIR/.s.PGSQL.PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnixListen {
-    /// Folder of the socket file.
+    /// Folder of the socket file; with `@` in front the socket is abstract.
     pub dir: PathBuf,
     /// Permission bits of the socket file.
     pub mode: u32,
+    /// Group of the socket file; `None` leaves it as it comes.
+    pub group: Option<String>,
 }
 
 /// How clients prove who they are, and who may use the console.
@@ -257,14 +266,27 @@ pub struct Log {
     pub format: LogFormat,
     /// `verbose`: 0 to 3, as the number of `-v` flags.
     pub verbose: u8,
-    /// Cadence of the `stats:` line; `None` when `log_stats` is off.
-    pub stats_period: Option<Duration>,
+    /// What is told of the traffic as a whole.
+    pub stats: StatsTerms,
+    /// Where lines go.
+    pub targets: LogTargets,
+}
+
+/// What is told of the traffic as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatsTerms {
+    /// A `stats:` line each period.
+    pub logged: bool,
+    /// Between two lines, and the window of averages.
+    pub period: Duration,
 }
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// As PgBouncer writes it.
+    PgBouncer,
+    /// For people: the fields by their names.
     Human,
     /// One JSON object a line.
     Json,
@@ -411,6 +433,8 @@ pub struct PoolSettings {
     pub care: Care,
     /// See [`Crowd::wait_notify`].
     pub query_wait_notify: Option<Duration>,
+    /// Options of its servers' sockets.
+    pub tcp: TcpOptions,
     /// Who is asked for the user's secret when the auth file does not know it.
     pub lookup: Option<Arc<Lookup>>,
 }
@@ -468,6 +492,7 @@ impl Config {
             reserve: self.reserve(entry, overrides),
             care: self.care(entry),
             query_wait_notify: self.crowd.wait_notify,
+            tcp: self.tcp,
             lookup: None,
         })
     }

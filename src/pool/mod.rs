@@ -30,7 +30,7 @@ pub use crowd::{Closed, Forgotten, Presence};
 pub use dedicated::Dedicated;
 pub use gates::{Gate, OrderError};
 pub use lookup::{Found, LookupError, Lookups};
-pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool};
+pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool, socket_options};
 pub use quota::{Full, Quota, Quotas};
 pub use registry::{PoolSnapshot, Pools};
 pub use users::{AuthFileError, Listed, Users};

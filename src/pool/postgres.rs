@@ -3,8 +3,8 @@
 use super::whereabouts::{Site, Whereabouts};
 use super::{Checkout, Connector, Found, Lookups, Pool, Pooled, Users};
 use crate::auth::{Credential, KeyCache, Password, ScramCredential, StoredSecret};
-use crate::config::{Host, Hosts, PoolSettings};
-use crate::net::Pipe;
+use crate::config::{Host, Hosts, PoolSettings, TcpOptions};
+use crate::net::{Pipe, SocketOptions};
 use crate::server::{Clean, DialError, Parameters, QueryError, Server, Target, dial};
 use crate::stats::Peer;
 use crate::wire::sqlstate;
@@ -215,6 +215,7 @@ impl Postgres {
         let Site { address, standing } = site;
         let target = Target {
             address: address.clone(),
+            socket: socket_options(&settings.tcp),
             impatience: has_alternative.then_some(IMPATIENCE),
             user: settings.user.clone(),
             database: settings.dbname.clone(),
@@ -294,6 +295,20 @@ async fn introduce(server: &mut Server, settings: &PoolSettings) -> Result<(), D
     match outcome {
         Err(QueryError::Unclean(unclean)) => Err(DialError::ConnectQuery(unclean)),
         _ => server.settle(&Pipe::default()).map(drop).map_err(DialError::ConnectQuery),
+    }
+}
+
+/// The options of sockets as the configuration has them.
+#[must_use]
+pub fn socket_options(options: &TcpOptions) -> SocketOptions {
+    SocketOptions {
+        keepalive: options.keepalive,
+        keepcnt: options.keepcnt,
+        keepidle: options.keepidle,
+        keepintvl: options.keepintvl,
+        user_timeout: options.user_timeout,
+        buffer: options.socket_buffer,
+        defer_accept: options.defer_accept,
     }
 }
 

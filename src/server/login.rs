@@ -3,7 +3,7 @@
 use super::{CancelHandle, Parameters, Server, Unclean, Understanding};
 use crate::auth::KeyCache;
 use crate::auth::{ClientLogin, Credential, LeastMethod, LoginError, LoginStep};
-use crate::net::{Address, Broken, Dialogue, Stream, connect};
+use crate::net::{Address, Broken, Dialogue, SocketOptions, Stream, connect};
 use crate::wire::backend;
 use crate::wire::{
     CancelKey, Fields, Malformed, ProtocolVersion, Report, Startup, TooLong, frontend, sqlstate,
@@ -25,6 +25,8 @@ const LOGIN_MESSAGES: usize = 1000;
 pub struct Target {
     /// Where it is.
     pub address: Address,
+    /// Options of the socket.
+    pub socket: SocketOptions,
     /// Limit on the connect alone, where it may be somewhere else.
     pub impatience: Option<Duration>,
     /// User on the server.
@@ -181,8 +183,8 @@ async fn reach(target: &Target) -> Result<Stream, DialError> {
     let failed =
         |error: io::Error| DialError::Connect(io::Error::new(error.kind(), format!("{address}: {error}")));
     match target.impatience {
-        None => connect(address).await.map_err(failed),
-        Some(limit) => match tokio::time::timeout(limit, connect(address)).await {
+        None => connect(address, &target.socket).await.map_err(failed),
+        Some(limit) => match tokio::time::timeout(limit, connect(address, &target.socket)).await {
             Ok(result) => result.map_err(failed),
             Err(late) => Err(failed(late.into())),
         },

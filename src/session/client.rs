@@ -281,8 +281,7 @@ impl Clients {
     }
 
     /// Puts somebody who came to the console on a roll of their own, until the entry is dropped.
-    pub(super) fn visit(&self, user: String, application_name: String, peer: Peer) -> Entry<Visit> {
-        let id = self.number();
+    pub(super) fn visit(&self, id: u64, user: String, application_name: String, peer: Peer) -> Entry<Visit> {
         let who = Identity { user, database: super::CONSOLE.to_owned(), application_name };
         let record = ClientRecord::new(id, Arc::new(who), peer);
         self.visitors.enlist(id, Visit { record, dismissed: Notify::new() })

@@ -60,6 +60,11 @@ pub(super) fn violation(message: impl Into<String>) -> Departure {
     Report::fatal(sqlstate::PROTOCOL_VIOLATION, message).into()
 }
 
+/// The process is about to end.
+pub(super) fn closing() -> Departure {
+    Report::fatal(sqlstate::PROTOCOL_VIOLATION, "pooler is shutting down").into()
+}
+
 /// No more clients are let in.
 pub(super) fn too_many_clients(config: &Config) -> Departure {
     Report::fatal(sqlstate::TOO_MANY_CONNECTIONS, "no more connections allowed (max_client_conn)")

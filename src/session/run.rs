@@ -2,6 +2,7 @@
 
 use super::client::{Order, Registration};
 use super::departure::{self, Departure};
+use super::diary::Subject;
 use super::idle::{Call, Intake, Rules};
 use super::limits::ClientLimits;
 use super::link::{Link, OwnStatements, Tracking, describe};
@@ -52,18 +53,13 @@ type Served = Result<ServerCheckout, (Refusal, String)>;
 
 /// Lives a session to its end.
 pub(super) async fn run(service: Arc<Service>, mut session: Box<Session>) {
-    let record = &session.client.record;
-    if service.config.load().log.connections {
-        tracing::info!(
-            client = record.id,
-            user = record.who.user,
-            database = record.who.database,
-            address = record.peer.address(),
-            port = record.peer.port(),
-            application = record.who.application_name,
-            "login"
-        );
-    }
+    let who = &session.client.record.who;
+    tracing::debug!(
+        user = who.user,
+        database = who.database,
+        application = who.application_name,
+        "logged in"
+    );
     let departure = session.live().await;
     Box::pin(session.bid_farewell(service, departure)).await;
 }
@@ -358,35 +354,20 @@ impl Session {
     /// Logs that a message of this client was refused, if one was.
     pub(super) fn log_refusal(&self, link: &mut Link) {
         if let Some(limit) = link.refusal.take().filter(|_| self.limits.log_pooler_errors()) {
-            let (client, report) = (self.client.record.id, limit.report());
-            tracing::warn!(client, sqlstate = %report.code, "pooler error: {}", report.message);
+            let report = limit.report();
+            Subject::of(&self.client.record).pooler_error(&report.code, &report.message);
         }
     }
 
     /// Tells the client why, as far as it listens, and logs it.
     async fn bid_farewell(mut self: Box<Self>, service: Arc<Service>, departure: Departure) {
-        let record = &self.client.record;
         if let Departure::Dismissed(report) = &departure {
             self.pool.traffic.count(|t| &t.errors);
             service.errors.count(&report.message);
-            if service.config.load().log.pooler_errors {
-                tracing::warn!(client = record.id, sqlstate = %report.code, "pooler error: {}", report.message);
-            }
             // A report of our own is never too long for a message.
             let _fits = self.down.insert(|out| report.put(out));
         }
-        if self.limits.log_disconnections() {
-            tracing::info!(
-                client = record.id,
-                user = record.who.user,
-                database = record.who.database,
-                address = record.peer.address(),
-                port = record.peer.port(),
-                age = ?Duration::from_micros(unix_micros().saturating_sub(record.connected)),
-                "closing because: {}",
-                departure.reason()
-            );
-        }
+        Subject::of(&self.client.record).closing(&departure, &service.config.load().log);
         if !matches!(departure, Departure::Vanished(_)) && self.down.has_output() {
             let (down, stream) = (&mut self.down, &mut self.stream);
             let _heard_or_not = timeout(FAREWELL, poll_fn(|cx| down.poll_drain(cx, stream))).await;

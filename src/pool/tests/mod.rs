@@ -379,6 +379,7 @@ fn settings() -> PoolSettings {
         reserve: Reserve::default(),
         care: Care::default(),
         query_wait_notify: None,
+        tcp: crate::config::TcpOptions::default(),
         lookup: None,
     }
 }
