@@ -2,7 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use mimalloc::MiMalloc;
-use pgweir::app::{self, Verbosity};
+use pgweir::app::{self, Role, Verbosity, Wishes};
 use pgweir::config::{Config, check_report, convert, process_environment};
 use pgweir::demo::{self, After, Show};
 use std::io::IsTerminal;
@@ -29,12 +29,27 @@ struct Serve {
     /// The configuration: TOML or a pgbouncer.ini.
     #[arg(value_name = "FILE")]
     file: PathBuf,
+    /// Run in the background; needs `pidfile`. Returns when the process listens.
+    #[arg(short, long)]
+    daemon: bool,
+    /// Log nothing to standard error.
+    #[arg(short, long)]
+    quiet: bool,
+    /// Take the place of the process that runs with this configuration, without a failed connection.
+    #[arg(short = 'R', long, visible_alias = "reboot")]
+    takeover: bool,
+    /// Become this user, in place of the configuration's.
+    #[arg(short, long, value_name = "NAME")]
+    user: Option<String>,
     /// Log more; may be given twice.
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
-    /// Log nothing.
-    #[arg(short, long)]
-    quiet: bool,
+    /// Of PgBouncer for Windows.
+    #[arg(long, hide = true, num_args = 0..=1)]
+    regservice: Option<Option<String>>,
+    /// Of PgBouncer for Windows.
+    #[arg(long, hide = true, num_args = 0..=1)]
+    unregservice: Option<Option<String>>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -89,9 +104,13 @@ fn main() -> ExitCode {
             convert(&file).map(|toml| print!("{toml}")).map_err(Into::into)
         }
         (Some(Command::Demo(demo)), _) => show(&demo),
-        (None, Some(serve)) => run(&serve),
+        (None, Some(serve)) => return run(&serve),
         (None, None) => Ok(()),
     };
+    exit_code(result)
+}
+
+fn exit_code(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -108,10 +127,30 @@ fn check(file: &std::path::Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn run(serve: &Serve) -> anyhow::Result<()> {
-    let verbosity = Verbosity { verbose: serve.verbose, quiet: serve.quiet };
-    app::runtime()?.block_on(app::run(&serve.file, verbosity))?;
-    Ok(())
+fn run(serve: &Serve) -> ExitCode {
+    if serve.regservice.is_some() || serve.unregservice.is_some() {
+        eprintln!(
+            "--regservice and --unregservice are of PgBouncer for Windows; there are no such services here"
+        );
+        return ExitCode::FAILURE;
+    }
+    if serve.daemon && Role::of_this_process() == Role::Parent {
+        return app::start_and_wait().unwrap_or_else(|error| {
+            eprintln!("cannot start in the background: {error}");
+            ExitCode::FAILURE
+        });
+    }
+    let wishes = Wishes {
+        verbosity: Verbosity { verbose: serve.verbose, quiet: serve.quiet },
+        user: serve.user.as_deref(),
+        daemon: serve.daemon,
+        takeover: serve.takeover,
+    };
+    exit_code(
+        app::runtime()
+            .map_err(Into::into)
+            .and_then(|runtime| runtime.block_on(app::run(&serve.file, wishes)).map_err(Into::into)),
+    )
 }
 
 fn show(demo: &Demo) -> anyhow::Result<()> {

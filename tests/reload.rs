@@ -250,17 +250,31 @@ async fn a_reload_without_a_change_changes_nothing() {
     }
 }
 
-/// Would break with: clients that go on under the identity of a user who is not forced on them any longer.
+/// As PgBouncer does. Would break with: clients that are cut, that change their user unasked, or newcomers who get the former
+/// one; with a pool that is kept when its last client has left.
 #[tokio::test]
-async fn another_forced_user_cuts_the_clients_of_the_former() {
+async fn another_forced_user_is_for_new_clients() {
     let postgres = Postgres::shared();
     let database = postgres.fresh_database().await;
-    let with = |user: &str| pooler().pool_size(1).database("own", &entry(&database, &format!("user={user}")));
-    let pooler = with("weir").start();
+    let with = |user: &str| pooler().pool_size(1).database("own", &entry(&database, user));
+    let pooler = with("user=weir").start();
     let mut former = pooler.raw_as("weir_trust", "own").await;
     assert_eq!(former.value("SELECT current_user").await.as_deref(), Some("weir"));
-    assert!(pooler.hang_up(with("weir_md5")).await);
-    assert_eq!(former.last_words().await.field('C'), "57P01");
-    let mut next = pooler.raw_as("weir_trust", "own").await;
-    assert_eq!(next.value("SELECT current_user").await.as_deref(), Some("weir_md5"));
+    former.query("BEGIN").await;
+    let mut waiting = pooler.raw_as("weir_trust", "own").await;
+    waiting.write(&frontend::query("SELECT current_user")).await;
+    assert!(waiting.is_silent_for(Duration::from_millis(100)).await);
+    for (entry, user) in [("user=weir_md5", "weir_md5"), ("", "weir_trust")] {
+        assert!(pooler.hang_up(with(entry)).await);
+        let mut next = pooler.raw_as("weir_trust", "own").await;
+        assert_eq!(next.value("SELECT current_user").await.as_deref(), Some(user));
+    }
+    assert_eq!(former.value("SELECT current_user").await.as_deref(), Some("weir"));
+    former.query("COMMIT").await;
+    assert_eq!(waiting.expect("T D C Z").await[1].columns()[0].as_deref(), Some("weir"));
+    assert_eq!(former.value("SELECT current_user").await.as_deref(), Some("weir"));
+    drop((former, waiting));
+    let look =
+        "SELECT (count(*) = 0)::int::int8 FROM pg_stat_activity WHERE datname = $1 AND usename = 'weir'";
+    seen(postgres, look, &[&database]).await;
 }

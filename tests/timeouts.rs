@@ -209,7 +209,8 @@ async fn server_idle_timeout() {
 async fn a_server_lifetime_of_0_uses_each_server_once() {
     for builder in [
         pooler().setting("server_lifetime", 0),
-        pooler().setting("server_lifetime", 600).database("weir", &entry("server_lifetime=0")),
+        // In an entry, 0 is the general value.
+        pooler().setting("server_lifetime", 0).database("weir", &entry("server_lifetime=0")),
     ] {
         let pooler = builder.pool_size(1).start();
         let mut raw = pooler.raw().await;
@@ -284,7 +285,7 @@ async fn clients_fail_fast_while_the_server_is_down_and_get_in_when_it_is_back()
     assert_eq!(refused.field('S'), "FATAL");
     // Who waits already goes on to wait.
     patient.write(&frontend::query("SELECT 1")).await;
-    pooler.logged("user=\"weir_md5\"").await;
+    pooler.logged("login attempt: db=weir user=weir_md5").await;
     postgres.start_again();
     patient.expect("T D C Z").await;
     asked_until(&pooler, |last| last.tag == b'Z').await;

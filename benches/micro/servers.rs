@@ -1,7 +1,7 @@
 //! Taking a server from the pool and putting it back.
 
 use super::Case;
-use pgweir::config::{Host, Hosts, PoolMode, PoolSettings, StatementLimits};
+use pgweir::config::{Care, Host, Hosts, PoolMode, PoolSettings, Reserve, StatementLimits};
 use pgweir::pool::{Connector, Pool, PoolId, Pooled, Quota, Quotas, Shared};
 use pgweir::server::{DialError, Parameters};
 use pgweir::stats::Peer;
@@ -23,6 +23,10 @@ struct Idle;
 
 impl Pooled for Idle {
     type Proof = ();
+
+    async fn check(&mut self, _query: &str) -> bool {
+        true
+    }
 
     fn is_quiet(&self) -> bool {
         true
@@ -125,6 +129,10 @@ fn settings(size: u32) -> PoolSettings {
         share_unnamed_statements: true,
         max_prepared_statements: 200,
         statement_limits: StatementLimits::default(),
+        reserve: Reserve::default(),
+        care: Care::default(),
+        query_wait_notify: None,
+        tcp: pgweir::config::TcpOptions::default(),
         lookup: None,
     }
 }

@@ -53,6 +53,11 @@ impl Averages {
         self.samples().retired.entry(database.to_owned()).or_default().add(traffic);
     }
 
+    /// Forgets what pools of a database have left.
+    pub(super) fn forget(&self, database: &str) {
+        self.samples().retired.remove(database);
+    }
+
     /// The counters of now, with those of removed pools.
     pub(super) fn with_retired(&self, live: Totals) -> Totals {
         self.samples().with_retired(live)

@@ -72,7 +72,9 @@ impl Control {
             (Verb::Kill, _) => kill(service, database)?,
             (Verb::Reconnect, _) => {
                 pools.reconnect(database);
-                service.clients.list().iter().for_each(|client| client.order(Order::Reconsider));
+                if service.config.load().pool.care.fast_close {
+                    service.clients.list().iter().for_each(|client| client.order(Order::Reconsider));
+                }
             }
             (Verb::WaitClose, _) => pools.until_closed(database).await,
             (Verb::Disable, Some(name)) => pools.disable(name, true),

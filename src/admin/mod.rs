@@ -108,6 +108,11 @@ impl AdminConsole {
         self.averages.retire(database, &traffic);
     }
 
+    /// Forgets the counters of a database that nobody uses any longer and that no entry names.
+    pub fn forget(&self, database: &str) {
+        self.averages.forget(database);
+    }
+
     async fn answer(&self, service: &Arc<Service>, role: Role, text: &str) -> Answer {
         let command = Command::parse(text).map_err(|error| refusal(error.to_string()))?;
         if command.role() == Role::Admin && role != Role::Admin {

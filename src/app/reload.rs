@@ -1,13 +1,20 @@
 //! What can be told to the running program: reload and shutdown.
 
 use super::StartError;
+use super::listen::Listeners;
+use super::log::Logger;
 use super::rules::Rules;
+use super::systemd::Manager;
+use super::takeover::Olds;
 use crate::admin::{AdminConsole, ConfigRow, Shutdown, Verbs};
 use crate::config::{Change, Config, ConfigErrors, Loaded, change_of, process_environment};
 use crate::pool::Listed;
 use crate::session::{Order, Service};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// Who may log in, and how they are asked.
 #[derive(Debug)]
@@ -34,21 +41,98 @@ pub(super) struct App {
     changing: Mutex<()>,
     /// What the console has asked for.
     pub(super) asked: watch::Sender<Option<Shutdown>>,
+    /// The service manager.
+    pub(super) manager: Manager,
+    /// Processes that this one has taken over from, as long as they have clients.
+    pub(super) olds: OnceLock<Arc<Olds>>,
+    logger: Logger,
+    listeners: OnceLock<Listeners>,
+    exporter: OnceLock<Exporter>,
+}
+
+/// The exporter's socket, for a successor, and who serves it.
+#[derive(Debug)]
+pub(super) struct Exporter {
+    pub(super) socket: std::net::TcpListener,
+    pub(super) task: JoinHandle<()>,
 }
 
 impl App {
-    pub(super) fn new(service: Arc<Service>, console: Arc<AdminConsole>, loaded: Loaded) -> Self {
+    pub(super) fn new(
+        service: Arc<Service>,
+        console: Arc<AdminConsole>,
+        loaded: Loaded,
+        logger: Logger,
+    ) -> Self {
         Self {
             service,
             console,
             loaded: Mutex::new(loaded),
             changing: Mutex::default(),
             asked: watch::Sender::new(None),
+            manager: Manager::from_environment(),
+            olds: OnceLock::new(),
+            logger,
+            listeners: OnceLock::new(),
+            exporter: OnceLock::new(),
+        }
+    }
+
+    /// Has sockets that are served.
+    pub(super) fn serve_with(&self, listeners: Listeners, exporter: Option<Exporter>) {
+        let _once = self.listeners.set(listeners);
+        if let Some(exporter) = exporter {
+            let _once = self.exporter.set(exporter);
+        }
+    }
+
+    /// The sockets that clients come in by.
+    pub(super) fn listeners(&self) -> Option<&Listeners> {
+        self.listeners.get()
+    }
+
+    /// The socket of the exporter.
+    pub(super) fn metrics(&self) -> Option<BorrowedFd<'_>> {
+        self.exporter.get().map(|exporter| exporter.socket.as_fd())
+    }
+
+    /// Lets nobody in any longer but to the console, by the Unix socket.
+    pub(super) async fn stop_tcp(&self) {
+        if let Some(listeners) = self.listeners() {
+            listeners.stop_tcp(self.service.config.load().listen.reuse_port).await;
+        }
+        self.service.closing.store(true, Ordering::Release);
+    }
+
+    /// Leaves all sockets, and their files, to the process that has taken over.
+    pub(super) fn leave_sockets(&self) {
+        if let Some(listeners) = self.listeners() {
+            listeners.leave();
+        }
+        if let Some(exporter) = self.exporter.get() {
+            exporter.task.abort();
+        }
+        if let Some(olds) = self.olds.get() {
+            olds.leave();
+        }
+    }
+
+    /// Closes what is left, and removes its files: other threads may hold on to this until the process is gone.
+    pub(super) fn close_sockets(&self) {
+        if let Some(listeners) = self.listeners() {
+            listeners.close();
         }
     }
 
     /// Reads the configuration, the auth file and the rules again. Either all of it is taken over or nothing.
     pub(super) fn reload(&self) -> Result<Vec<String>, Vec<String>> {
+        self.manager.reloading();
+        let result = self.read_again();
+        self.manager.reloaded();
+        result
+    }
+
+    fn read_again(&self) -> Result<Vec<String>, Vec<String>> {
         let _mine = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let running = self.service.config.load_full();
         let result = Config::load(&running.file, &process_environment)
@@ -105,6 +189,12 @@ impl App {
         notices
             .extend(fixed.iter().map(|key| format!("{key}: the new value takes effect at the next start")));
         let config = Arc::new(Config::clone(&loaded.config).keeping_fixed(running));
+        if let Err(error) = self.logger.open(&config.log) {
+            notices.push(format!("cannot open logfile {error}; the old one stays"));
+        }
+        if let Some(listeners) = self.listeners().filter(|_| config.tcp != running.tcp) {
+            listeners.set_options(&config.tcp);
+        }
         let service = &self.service;
         if let Some(access) = access {
             notices.extend(access.rules.remarks);
@@ -121,6 +211,9 @@ impl App {
             let clients = service.clients.list();
             let orphans = clients.iter().filter(|client| client.record.who.database == gone.id.database);
             orphans.for_each(|client| client.order(Order::Remove));
+        }
+        if config.pool.care.fast_close {
+            service.clients.list().iter().for_each(|client| client.order(Order::Reconsider));
         }
         let clients_are_concerned = service.shared.follow(&config) || waits_changed(running, &config);
         if clients_are_concerned {

@@ -1,7 +1,7 @@
 //! Signals, and how the process ends.
 
-use super::listen::Listeners;
 use super::reload::App;
+use super::takeover::Door;
 use crate::admin::Shutdown;
 use crate::pool::OrderError;
 use crate::session::Order;
@@ -9,12 +9,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 /// How often the end is looked for while clients leave.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The signals that mean something.
+/// The signals that mean something. SIGPIPE means nothing: a connection that is gone says so when it is written to.
 struct Signals {
     hangup: Signal,
     terminate: Signal,
@@ -22,6 +23,20 @@ struct Signals {
     quit: Signal,
     user1: Signal,
     user2: Signal,
+}
+
+/// A request to end.
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    how: Shutdown,
+    /// The signal that brought it; `None` is the console.
+    signal: Option<&'static str>,
+}
+
+impl Request {
+    fn signal(how: Shutdown, signal: &'static str) -> Self {
+        Self { how, signal: Some(signal) }
+    }
 }
 
 impl Signals {
@@ -38,18 +53,18 @@ impl Signals {
 
     /// The next request to end; a hangup reloads, SIGUSR1 pauses and SIGUSR2 resumes. SIGTERM waits for clients, SIGINT
     /// for servers, SIGQUIT for nothing.
-    async fn next(&mut self, app: &App) -> Shutdown {
+    async fn next(&mut self, app: &App) -> Request {
         loop {
             tokio::select! {
                 _ = self.hangup.recv() => {
-                    tracing::info!("got SIGHUP, reloading");
+                    tracing::info!("got SIGHUP, re-reading config");
                     let _logged = app.reload();
                 }
                 _ = self.user1.recv() => pause(app),
                 _ = self.user2.recv() => resume(app),
-                _ = self.terminate.recv() => return Shutdown::WaitForClients,
-                _ = self.interrupt.recv() => return Shutdown::WaitForServers,
-                _ = self.quit.recv() => return Shutdown::Immediate,
+                _ = self.terminate.recv() => return Request::signal(Shutdown::WaitForClients, "SIGTERM"),
+                _ = self.interrupt.recv() => return Request::signal(Shutdown::WaitForServers, "SIGINT"),
+                _ = self.quit.recv() => return Request::signal(Shutdown::Immediate, "SIGQUIT"),
             }
         }
     }
@@ -70,15 +85,8 @@ fn resume(app: &App) {
     }
 }
 
-/// Who wants the process to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Source {
-    Signal,
-    Console,
-}
-
 /// Returns when the process is to end.
-pub(super) async fn until_the_end(app: &Arc<App>, mut listeners: Listeners) {
+pub(super) async fn until_the_end(app: &Arc<App>, door: Door) {
     let mut signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
@@ -87,37 +95,81 @@ pub(super) async fn until_the_end(app: &Arc<App>, mut listeners: Listeners) {
         }
     };
     let mut asked = app.asked.subscribe();
-    let (mut how, _) = next_request(&mut signals, &mut asked, app).await;
-    listeners.stop_tcp();
-    loop {
-        tracing::info!("shutting down: {how:?}");
+    let how = tokio::select! {
+        request = next_request(&mut signals, &mut asked, app) => {
+            announce(request);
+            request.how
+        }
+        mut successor = door.wait(app) => {
+            tracing::info!("a new process has taken over, waiting for all clients disconnect");
+            app.leave_sockets();
+            if let Err(error) = successor.release().await {
+                tracing::warn!("the new process does not hear that this one leaves: {error}");
+            }
+            let app = Arc::clone(app);
+            tokio::spawn(async move { successor.attend(app).await });
+            Shutdown::WaitForClients
+        }
+    };
+    app.manager.stopping();
+    end(app, how, &mut signals, &mut asked).await;
+    app.close_sockets();
+}
+
+/// Ends in the way that was asked for. A second signal does not wait any longer; the console may change its mind.
+async fn end(
+    app: &App,
+    mut how: Shutdown,
+    signals: &mut Signals,
+    asked: &mut watch::Receiver<Option<Shutdown>>,
+) {
+    let mut closing = Box::pin(app.stop_tcp());
+    let mut is_closed = false;
+    while how != Shutdown::Immediate {
         app.service.pools.shut_down(how == Shutdown::WaitForServers);
         tokio::select! {
-            () = drained(app, how) => return,
-            (next, source) = next_request(&mut signals, &mut asked, app) => match source {
-                // A second signal does not wait any longer; the console may change its mind.
-                Source::Signal => {
-                    tracing::info!("shutting down at once");
-                    return;
-                }
-                Source::Console => how = next,
+            () = &mut closing, if !is_closed => is_closed = true,
+            () = drained(app, how), if is_closed => return tracing::info!("{}", farewell(how)),
+            request = next_request(signals, asked, app) => match request.signal {
+                Some(signal) => return tracing::info!("got {signal} while shutting down, fast exit"),
+                None => how = request.how,
             },
         }
     }
 }
 
+fn announce(Request { how, signal }: Request) {
+    let signal = signal.unwrap_or("SHUTDOWN");
+    match how {
+        Shutdown::WaitForClients => {
+            tracing::info!("got {signal}, shutting down, waiting for all clients disconnect");
+        }
+        Shutdown::WaitForServers => {
+            tracing::info!("got {signal}, shutting down, waiting for all servers connections to be released");
+        }
+        Shutdown::Immediate => tracing::info!("got {signal}, fast exit"),
+    }
+}
+
+fn farewell(how: Shutdown) -> &'static str {
+    match how {
+        Shutdown::WaitForServers => "server connections dropped, exiting",
+        Shutdown::WaitForClients | Shutdown::Immediate => "client connections dropped, exiting",
+    }
+}
+
 async fn next_request(
     signals: &mut Signals,
-    asked: &mut tokio::sync::watch::Receiver<Option<Shutdown>>,
+    asked: &mut watch::Receiver<Option<Shutdown>>,
     app: &App,
-) -> (Shutdown, Source) {
+) -> Request {
     loop {
         tokio::select! {
-            how = signals.next(app) => return (how, Source::Signal),
+            request = signals.next(app) => return request,
             changed = asked.changed() => {
                 let how = *asked.borrow_and_update();
                 if let (Ok(()), Some(how)) = (changed, how) {
-                    return (how, Source::Console);
+                    return Request { how, signal: None };
                 }
             }
         }

@@ -1,7 +1,9 @@
 //! What a storm of clients has needed is given back when it is over.
 
 use super::workers::Workers;
+use crate::admin::AdminConsole;
 use crate::net::reduce_stock;
+use crate::pool::Forgotten;
 use crate::session::Service;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +13,7 @@ use tokio::time::sleep;
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// Has every thread tidy up now and then.
-pub(super) fn keep_tidy(service: &Arc<Service>, workers: &Workers) {
+pub(super) fn keep_tidy(service: &Arc<Service>, console: &Arc<AdminConsole>, workers: &Workers) {
     for handle in workers.0.iter() {
         handle.spawn(async {
             loop {
@@ -20,11 +22,17 @@ pub(super) fn keep_tidy(service: &Arc<Service>, workers: &Workers) {
             }
         });
     }
-    let service = Arc::clone(service);
+    let (service, console) = (Arc::clone(service), Arc::clone(console));
     tokio::spawn(async move {
         loop {
             sleep(PERIOD).await;
             service.shared.sweep(usize::try_from(service.clients.count()).unwrap_or(usize::MAX / 4));
+            for Forgotten { pool, with_database } in service.pools.forget_unused(&service.config.load()) {
+                console.retire(&pool.id.database, pool.traffic.snapshot());
+                if with_database {
+                    console.forget(&pool.id.database);
+                }
+            }
         }
     });
 }

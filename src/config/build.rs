@@ -10,21 +10,24 @@ use super::error::{Findings, Problem, Remark, Section};
 use super::lookup::AuthQuery;
 use super::model::{
     Auth, AuthMethod, ClientTimeouts, Config, Database, Dns, Limits, Listen, Log, LogFormat, PoolDefaults,
-    PoolMode, StatementLimits, UnixListen, User, Welcome,
+    PoolMode, StatementLimits, StatsTerms, UnixListen, User, Welcome,
 };
 use super::resolve::{Resolved, Values};
-use super::{database, lookup, peers, settings};
+use super::{care, database, lookup, peers, settings, system};
 
 /// Builds the model; it is of use only when `findings` has no errors then.
 pub(super) fn build(resolved: &Resolved, file: &Path, findings: &mut Findings) -> Config {
     let general = &resolved.general;
     let mut config = Config {
         file: path(general, "conffile").unwrap_or_else(|| file.to_owned()),
+        process: system::process(general),
         listen: listen(general, findings),
         auth: auth(general),
         limits: limits(general),
+        tcp: system::tcp(general, findings),
         pool: pool(general),
         client: client(general),
+        crowd: care::crowd(general),
         log: log(general),
         databases: BTreeMap::new(),
         fallback: None,
@@ -115,17 +118,17 @@ fn listen(general: &Values, findings: &mut Findings) -> Listen {
         addresses,
         port: port(general.number("listen_port")).unwrap_or(6432),
         backlog: general.number("listen_backlog").unwrap_or(128),
-        unix: unix(general, findings),
+        reuse_port: general.is_on("so_reuseport"),
+        unix: unix(general),
     }
 }
 
-fn unix(general: &Values, findings: &mut Findings) -> Option<UnixListen> {
-    let dir = general.text("unix_socket_dir")?;
-    if dir.starts_with('@') {
-        let text = "abstract sockets; name a folder".to_owned();
-        error(general, "unix_socket_dir", Problem::Unsupported(text), findings);
-    }
-    Some(UnixListen { dir: PathBuf::from(dir), mode: general.number("unix_socket_mode").unwrap_or(0o777) })
+fn unix(general: &Values) -> Option<UnixListen> {
+    Some(UnixListen {
+        dir: path(general, "unix_socket_dir")?,
+        mode: general.number("unix_socket_mode").unwrap_or(0o777),
+        group: general.text("unix_socket_group").map(str::to_owned),
+    })
 }
 
 /// The addresses that a word of `listen_addr` stands for.
@@ -206,6 +209,8 @@ fn pool(general: &Values) -> PoolDefaults {
         share_unnamed_statements: general.is_on("share_unnamed_statements"),
         max_prepared_statements: general.number("max_prepared_statements").unwrap_or(200),
         statement_limits: statement_limits(general),
+        reserve: care::reserve(general),
+        care: care::care(general),
         unix_socket_dir: path(general, "unix_socket_dir"),
     }
 }
@@ -244,9 +249,17 @@ fn log(general: &Values) -> Log {
         connections: general.is_on("log_connections"),
         disconnections: general.is_on("log_disconnections"),
         pooler_errors: general.is_on("log_pooler_errors"),
-        format: if general.text("log_format") == Some("json") { LogFormat::Json } else { LogFormat::Human },
+        format: match general.text("log_format") {
+            Some("json") => LogFormat::Json,
+            Some("human") => LogFormat::Human,
+            _ => LogFormat::PgBouncer,
+        },
         verbose: general.number("verbose").and_then(|level| u8::try_from(level).ok()).unwrap_or(0),
-        stats_period: general.timeout("stats_period").flatten().filter(|_| general.is_on("log_stats")),
+        stats: StatsTerms {
+            logged: general.is_on("log_stats"),
+            period: general.timeout("stats_period").flatten().unwrap_or(Duration::from_secs(60)),
+        },
+        targets: system::log_targets(general),
     }
 }
 
@@ -261,6 +274,8 @@ fn user(values: &Values) -> User {
         transaction_timeout: values.timeout("transaction_timeout").flatten().map(Some),
         client_idle_timeout: values.timeout("client_idle_timeout").flatten().map(Some),
         query_wait_timeout: values.timeout("query_wait_timeout"),
+        reserve_pool_size: care::own_reserve(values),
+        max_client_connections: values.limit("max_user_client_connections"),
     }
 }
 

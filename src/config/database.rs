@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::build::{error, pool_mode, port};
+use super::care;
 use super::error::{Findings, Problem, Remark};
 use super::hosts::{Balance, Host, Hosts};
 use super::lookup::AuthQuery;
@@ -33,6 +34,9 @@ pub(super) fn database(values: &Values, config: &Config, findings: &mut Findings
         max_db_connections: values.limit("max_db_connections").flatten().map(Some),
         server_lifetime: values.timeout("server_lifetime").flatten().map(Some),
         query_wait_timeout: values.timeout("query_wait_timeout"),
+        reserve_pool_size: care::own_reserve(values),
+        max_client_connections: values.limit("max_db_client_connections"),
+        connect_query: values.text("connect_query").map(str::to_owned),
         startup: startup(values),
         auth: AuthQuery::of(values),
     })

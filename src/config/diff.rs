@@ -46,6 +46,8 @@ impl Config {
         self.dns.resolv_conf.clone_from(&running.dns.resolv_conf);
         self.metrics_listen = running.metrics_listen;
         self.log.format = running.log.format;
+        self.crowd.no_simple_queries = running.crowd.no_simple_queries;
+        self.process = running.process.clone();
         self
     }
 
@@ -53,6 +55,7 @@ impl Config {
         let (old_unix, new_unix) = (self.listen.unix.as_ref(), new.listen.unix.as_ref());
         let both = old_unix.zip(new_unix);
         let changes = [
+            ("disable_pqexec", self.crowd.no_simple_queries != new.crowd.no_simple_queries),
             ("listen_addr", self.listen.addresses != new.listen.addresses),
             ("listen_backlog", self.listen.backlog != new.listen.backlog),
             ("listen_port", self.listen.port != new.listen.port),
@@ -61,6 +64,10 @@ impl Config {
             ("resolv_conf", self.dns.resolv_conf != new.dns.resolv_conf),
             ("unix_socket_dir", old_unix.map(|unix| &unix.dir) != new_unix.map(|unix| &unix.dir)),
             ("unix_socket_mode", both.is_some_and(|(old, new)| old.mode != new.mode)),
+            ("pidfile", self.process.pidfile != new.process.pidfile),
+            ("so_reuseport", self.listen.reuse_port != new.listen.reuse_port),
+            ("unix_socket_group", both.is_some_and(|(old, new)| old.group != new.group)),
+            ("user", self.process.user != new.process.user),
             ("workers", self.workers != new.workers),
         ];
         changes.iter().filter(|(_, changed)| *changed).map(|(key, _)| *key).collect()

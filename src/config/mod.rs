@@ -10,6 +10,7 @@
 //! commands `check` and `convert`, and [`Config::diff`] a reload.
 
 mod build;
+mod care;
 mod convert;
 mod database;
 mod diff;
@@ -27,8 +28,10 @@ mod report;
 mod resolve;
 mod settings;
 mod suggest;
+mod system;
 mod value;
 
+pub use care::{Care, Check, Crowd, Reserve};
 pub use convert::convert;
 pub use diff::Diff;
 pub use error::{ConfigError, ConfigErrors, Notice, Origin, Problem, Remark, Section};
@@ -41,3 +44,4 @@ pub use raw::Dialect;
 pub use report::check_report;
 pub use resolve::Environment;
 pub use settings::Change;
+pub use system::{LogTargets, ProcessSettings, Syslog, TcpOptions};

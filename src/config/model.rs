@@ -3,6 +3,7 @@
 //! Names, units and defaults are PgBouncer's. A duration or limit that PgBouncer switches off with `0` is an
 //! `Option` here, so that no code has to remember what zero means.
 
+use super::care::{Care, Crowd, Reserve};
 use super::hosts::Hosts;
 use super::peers::Peering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,22 +13,29 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::lookup::{AuthQuery, Lookup};
+use super::system::{LogTargets, ProcessSettings, TcpOptions};
 
 /// Everything pgweir was asked to do, from one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The file it came from; `RELOAD` reads it again.
+    /// The file that `RELOAD` reads: the one it came from, unless its `conffile` names another.
     pub file: PathBuf,
+    /// Who and where the process is.
+    pub process: ProcessSettings,
     /// Where clients come in.
     pub listen: Listen,
     /// How clients prove who they are.
     pub auth: Auth,
     /// Limits on the process as a whole.
     pub limits: Limits,
+    /// Options of TCP sockets.
+    pub tcp: TcpOptions,
     /// What a pool is when neither its database nor its user says otherwise.
     pub pool: PoolDefaults,
     /// Timeouts on clients.
     pub client: ClientTimeouts,
+    /// How many clients may come, and what they are told.
+    pub crowd: Crowd,
     /// What is logged, and how.
     pub log: Log,
     /// Databases by the name a client asks for.
@@ -70,6 +78,8 @@ pub struct Listen {
     pub port: u16,
     /// Length of the kernel's accept queue.
     pub backlog: u32,
+    /// Several processes may listen on the same port.
+    pub reuse_port: bool,
     /// The Unix socket; `None` when `unix_socket_dir` is empty.
     pub unix: Option<UnixListen>,
 }
@@ -77,10 +87,12 @@ pub struct Listen {
 /// The Unix socket that clients use; its file is `DIR/.s.PGSQL.PORT`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnixListen {
-    /// Folder of the socket file.
+    /// Folder of the socket file; with `@` in front the socket is abstract.
     pub dir: PathBuf,
     /// Permission bits of the socket file.
     pub mode: u32,
+    /// Group of the socket file; `None` leaves it as it comes.
+    pub group: Option<String>,
 }
 
 /// How clients prove who they are, and who may use the console.
@@ -208,6 +220,10 @@ pub struct PoolDefaults {
     pub share_unnamed_statements: bool,
     /// What the statements of clients may take of memory.
     pub statement_limits: StatementLimits,
+    /// Extra servers in need.
+    pub reserve: Reserve,
+    /// How servers are looked after.
+    pub care: Care,
     /// Folder of PostgreSQL's Unix socket for a database without a host.
     pub unix_socket_dir: Option<PathBuf>,
 }
@@ -248,14 +264,27 @@ pub struct Log {
     pub format: LogFormat,
     /// `verbose`: 0 to 3, as the number of `-v` flags.
     pub verbose: u8,
-    /// Cadence of the `stats:` line; `None` when `log_stats` is off.
-    pub stats_period: Option<Duration>,
+    /// What is told of the traffic as a whole.
+    pub stats: StatsTerms,
+    /// Where lines go.
+    pub targets: LogTargets,
+}
+
+/// What is told of the traffic as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatsTerms {
+    /// A `stats:` line each period.
+    pub logged: bool,
+    /// Between two lines, and the window of averages.
+    pub period: Duration,
 }
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// As PgBouncer writes it.
+    PgBouncer,
+    /// For people: the fields by their names.
     Human,
     /// One JSON object a line.
     Json,
@@ -286,6 +315,12 @@ pub struct Database {
     pub server_lifetime: Option<Option<Duration>>,
     /// Overrides `query_wait_timeout`; 0 has become `Some(None)`.
     pub query_wait_timeout: Option<Option<Duration>>,
+    /// Overrides `reserve_pool_size`.
+    pub reserve_pool_size: Option<u32>,
+    /// Overrides `max_db_client_connections`; 0 has become `Some(None)`.
+    pub max_client_connections: Option<Option<u32>>,
+    /// Run on each new server.
+    pub connect_query: Option<String>,
     /// Startup parameters sent to the server: client_encoding, datestyle, timezone, application_name.
     pub startup: BTreeMap<String, String>,
     /// Overrides `auth_user`, `auth_query` and `auth_dbname`.
@@ -311,6 +346,10 @@ pub struct User {
     pub client_idle_timeout: Option<Option<Duration>>,
     /// Overrides `query_wait_timeout`.
     pub query_wait_timeout: Option<Option<Duration>>,
+    /// Overrides `reserve_pool_size`.
+    pub reserve_pool_size: Option<u32>,
+    /// Overrides `max_user_client_connections`; 0 has become `Some(None)`.
+    pub max_client_connections: Option<Option<u32>>,
 }
 
 /// A secret: it has no `Display`, its `Debug` shows nothing, and only [`Secret::reveal`] gives it away.
@@ -384,6 +423,14 @@ pub struct PoolSettings {
     pub share_unnamed_statements: bool,
     /// See [`PoolDefaults::statement_limits`].
     pub statement_limits: StatementLimits,
+    /// Extra servers in need.
+    pub reserve: Reserve,
+    /// How servers are looked after.
+    pub care: Care,
+    /// See [`Crowd::wait_notify`].
+    pub query_wait_notify: Option<Duration>,
+    /// Options of its servers' sockets.
+    pub tcp: TcpOptions,
     /// Who is asked for the user's secret when the auth file does not know it.
     pub lookup: Option<Arc<Lookup>>,
 }
@@ -437,6 +484,10 @@ impl Config {
             max_prepared_statements: defaults.max_prepared_statements,
             share_unnamed_statements: defaults.share_unnamed_statements,
             statement_limits: defaults.statement_limits,
+            reserve: self.reserve(entry, overrides),
+            care: self.care(entry),
+            query_wait_notify: self.crowd.wait_notify,
+            tcp: self.tcp,
             lookup: None,
         })
     }

@@ -3,7 +3,7 @@
 use super::DEMO;
 use super::error::DemoError;
 use crate::auth::{ClientLogin, Credential, KeyCache, LeastMethod, LoginStep, Password};
-use crate::net::{Address, Dialogue, connect};
+use crate::net::{Address, Dialogue, SocketOptions, connect};
 use crate::wire::{Fields, ProtocolVersion, Startup, frontend, split_cstr};
 use bytes::{Buf, BytesMut};
 use std::sync::{Arc, LazyLock};
@@ -40,7 +40,9 @@ pub(super) struct Client {
 impl Client {
     /// Connects and logs in; the password of whoever is asked for one is the demo's.
     pub(super) async fn connect(address: &Address, login: &Login<'_>) -> Result<Self, DemoError> {
-        let stream = connect(address).await.map_err(DemoError::system(format!("connect to {address}")))?;
+        let stream = connect(address, &SocketOptions::default())
+            .await
+            .map_err(DemoError::system(format!("connect to {address}")))?;
         let mut client = Self { dialogue: Dialogue::new(stream) };
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let startup = Startup {

@@ -36,7 +36,7 @@ impl Folder {
         &self.path
     }
 
-    /// Whom PostgreSQL has to run as, where that is somebody else.
+    /// Whom PostgreSQL and pgweir have to run as, where that is somebody else.
     pub(super) fn servant(&self) -> Option<Servant> {
         self.servant
     }
@@ -44,7 +44,11 @@ impl Folder {
     /// Writes a file into it.
     pub(super) fn write(&self, name: &str, text: &str) -> Result<PathBuf, DemoError> {
         let path = self.path.join(name);
-        std::fs::write(&path, text).map_err(DemoError::system(format!("write {}", path.display())))?;
+        let failed = || DemoError::system(format!("write {}", path.display()));
+        std::fs::write(&path, text).map_err(failed())?;
+        if let Some(servant) = self.servant {
+            chown(&path, Some(servant.user), Some(servant.group)).map_err(failed())?;
+        }
         Ok(path)
     }
 }

@@ -15,9 +15,10 @@ pub(super) struct Installation {
     pub(super) version: String,
 }
 
-/// The user that PostgreSQL runs as where this process is root.
+/// The user that PostgreSQL and pgweir run as where this process is root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Servant {
+    pub(super) name: &'static str,
     pub(super) user: u32,
     pub(super) group: u32,
 }
@@ -76,11 +77,11 @@ fn output(command: &mut Command) -> Option<String> {
 }
 
 /// The numbers of a user in the text of `/etc/passwd`.
-fn account(users: &str, name: &str) -> Option<Servant> {
+fn account(users: &str, name: &'static str) -> Option<Servant> {
     users.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         let [found, _, user, group, ..] = fields[..] else { return None };
-        (found == name).then_some(Servant { user: user.parse().ok()?, group: group.parse().ok()? })
+        (found == name).then_some(Servant { name, user: user.parse().ok()?, group: group.parse().ok()? })
     })
 }
 
@@ -91,7 +92,7 @@ mod tests {
     #[test]
     fn accounts_are_found_by_their_whole_name() {
         let users = "root:x:0:0:root:/root:/bin/sh\npostgres2:x:7:8::/:/bin/sh\npostgres:x:101:102:,,,:/:/bin/sh\nodd\n";
-        assert_eq!(account(users, "postgres"), Some(Servant { user: 101, group: 102 }));
+        assert_eq!(account(users, "postgres"), Some(Servant { name: "postgres", user: 101, group: 102 }));
         assert_eq!(account(users, "nobody"), None);
     }
 }

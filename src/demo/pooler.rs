@@ -34,7 +34,8 @@ impl Pooler {
         loop {
             (port, metrics) = (free_port((port, PORTS.1))?, free_port((metrics, METRICS_PORTS.1))?);
             let text = configuration(folder, cluster, show, port, local(metrics));
-            match Self::try_start(&folder.write("pgweir.toml", &text)?, &log).await {
+            let file = folder.write("pgweir.toml", &text)?;
+            match Self::try_start(folder, &file, &log).await {
                 Ok(process) => return Ok(Self { port, metrics: local(metrics), _process: process }),
                 // Another program took a port after it was found free.
                 Err(_) if says(&log, "cannot listen on") => (port, metrics) = (port + 1, metrics + 1),
@@ -43,10 +44,15 @@ impl Pooler {
         }
     }
 
-    async fn try_start(file: &Path, log: &Path) -> Result<Process, DemoError> {
+    async fn try_start(folder: &Folder, file: &Path, log: &Path) -> Result<Process, DemoError> {
         let program =
             std::env::current_exe().map_err(DemoError::system("find the program of this process"))?;
-        let mut process = Process::start("pgweir", Command::new(program).arg(file), log.to_owned())?;
+        let mut command = Command::new(program);
+        command.arg(file);
+        if let Some(servant) = folder.servant() {
+            command.args(["-u", servant.name]);
+        }
+        let mut process = Process::start("pgweir", &mut command, log.to_owned())?;
         // Its own word counts: somebody else may answer at the port.
         process.ready(|| says(log, "is ready")).await?;
         Ok(process)

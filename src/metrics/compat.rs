@@ -30,8 +30,8 @@ const POOLS: [Figure<PoolSnapshot>; 12] = [
         count(p.being_canceled)
     }),
     ("server_idle_connections", "Servers that are idle and ready.", |p| count(p.idle)),
-    ("server_used_connections", "Servers that need a check before use; always 0.", |_| 0.0),
-    ("server_testing_connections", "Servers that are being cleaned.", |p| count(p.tested)),
+    ("server_used_connections", "Idle servers that are checked before use.", |p| count(p.used)),
+    ("server_testing_connections", "Servers that are being cleaned or checked.", |p| count(p.tested)),
     ("server_login_connections", "Servers that are being logged in.", |p| float(p.login)),
     ("client_maxwait_seconds", "How long the oldest waiting client has waited.", |p| {
         p.oldest_wait.as_secs_f64()
@@ -41,7 +41,7 @@ const POOLS: [Figure<PoolSnapshot>; 12] = [
 /// From `SHOW DATABASES`.
 const DATABASES: [Figure<DatabaseOverview>; 6] = [
     ("pool_size", "Servers that each pool may have; 0 is no limit.", |d| limit(d.pool_size)),
-    ("reserve_pool", "Servers on top of that; always 0.", |_| 0.0),
+    ("reserve_pool", "Servers on top of that, in need.", |d| f64::from(d.reserve_size)),
     ("max_connections", "Servers that the database may have; 0 is no limit.", |d| limit(d.max_connections)),
     ("current_connections", "Servers that the database has.", |d| f64::from(d.connections)),
     ("paused", "Whether it is paused by itself.", |d| f64::from(u8::from(d.gate.is_paused))),

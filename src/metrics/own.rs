@@ -192,6 +192,7 @@ fn server_states(pool: &PoolSnapshot) -> States {
         ("active", count(pool.active)),
         ("idle", count(pool.idle)),
         ("tested", count(pool.tested)),
+        ("used", count(pool.used)),
         ("being_canceled", count(pool.being_canceled)),
         ("login", float(pool.login)),
     ]

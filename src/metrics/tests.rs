@@ -20,6 +20,7 @@ fn pool(database: &str, user: &str) -> PoolSnapshot {
         oldest_wait: Duration::from_millis(1500),
         active: 3,
         idle: 4,
+        used: 0,
         tested: 0,
         cancelling: 0,
         cancels_waiting: 0,
@@ -40,6 +41,8 @@ fn pool(database: &str, user: &str) -> PoolSnapshot {
 
 fn database(name: &str) -> DatabaseOverview {
     DatabaseOverview {
+        reserve_size: 4,
+        max_clients: None,
         gate: crate::pool::Gate { is_paused: true, is_disabled: true },
         name: name.to_owned(),
         host: Some("db".to_owned()),

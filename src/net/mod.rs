@@ -5,12 +5,16 @@ mod buffer;
 mod dialogue;
 mod dns;
 mod listener;
+mod options;
 mod pipe;
 mod stream;
 
 pub use buffer::{BLOCK, Buffer, reduce_stock};
 pub use dialogue::{Broken, Dialogue};
 pub use dns::{Found, Keep, NameView, Resolver, Standing};
-pub use listener::{Acceptor, ListenError, SocketFile, accept_error_is_local, bind_tcp, bind_unix};
+pub use listener::{
+    Acceptor, ListenError, SocketFile, TcpTerms, UnixTerms, accept_error_is_local, bind_tcp, bind_unix,
+};
+pub use options::SocketOptions;
 pub use pipe::Pipe;
 pub use stream::{Address, Ends, Loose, Stream, connect};

@@ -1,5 +1,6 @@
 //! A connected socket, and how one is made.
 
+use super::options::SocketOptions;
 use std::ffi::OsStr;
 use std::io::{self, IoSlice};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 /// Where a server is, resolved: what was dialled, and where a cancel for that connection must go.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -99,32 +100,25 @@ impl Loose {
     }
 }
 
-/// Connects. Small messages are sent at once (`TCP_NODELAY`), and dead peers are noticed (`SO_KEEPALIVE`).
+/// Connects. Small messages are sent at once (`TCP_NODELAY`), and dead peers are noticed as the options say.
 ///
 /// Cancel safe: a dropped attempt closes its socket.
 ///
 /// # Errors
 ///
 /// Those of `connect`.
-pub async fn connect(address: &Address) -> io::Result<Stream> {
+pub async fn connect(address: &Address, options: &SocketOptions) -> io::Result<Stream> {
     match address {
-        Address::Tcp(address) => TcpStream::connect(address).await.and_then(Stream::from_tcp),
+        Address::Tcp(address) => {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            options.apply(&socket2::SockRef::from(&socket))?;
+            socket.connect(*address).await.map(Stream::Tcp)
+        }
         Address::Unix(path) => UnixStream::connect(path).await.map(Stream::Unix),
     }
 }
 
 impl Stream {
-    /// Wraps a TCP connection and sets its options.
-    ///
-    /// # Errors
-    ///
-    /// When the peer is gone already.
-    pub fn from_tcp(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        socket2::SockRef::from(&stream).set_keepalive(true)?;
-        Ok(Self::Tcp(stream))
-    }
-
     /// Takes the connection from its reactor, so that another thread's can have it.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 //! A pool that is held back dials nothing, and what it has is closed as it comes back: so no server is left, and who
 //! wants one waits in line like anybody else. A checkout knows nothing of all this.
 
-use super::{Connector, Pool, Pools, Refusal, ServerPool};
+use super::{Connector, Full, Pool, Pools, Refusal, ServerPool};
 use crate::stats::ServerRecord;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -280,6 +280,20 @@ impl<C: Connector> Pool<C> {
     #[must_use]
     pub fn is_to_be_replaced(&self, server: &ServerRecord) -> bool {
         server.generation < self.replaced_below.load(Ordering::Acquire)
+    }
+
+    /// What stands between those who wait and another server, in words; `None` when nothing does.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<String> {
+        if self.is_held_back() {
+            return Some("It is paused (PAUSE, KILL)".to_owned());
+        }
+        let (setting, quota) = match self.quotas.narrowest()? {
+            Full::Pool => ("the size of the pool", &self.quotas.pool),
+            Full::Database => ("max_db_connections", &self.quotas.database),
+            Full::User => ("max_user_connections", &self.quotas.user),
+        };
+        Some(format!("{} of {} places under {setting} are taken", quota.used(), quota.limit()?))
     }
 
     /// Sends away everybody who waits in line now.

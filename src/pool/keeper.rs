@@ -3,7 +3,7 @@
 
 use super::member::{Held, Member};
 use super::quota::{Full, Seat};
-use super::{Connector, Pool, Pooled, Refusal};
+use super::{Connector, Pool, PoolId, Pooled, Refusal};
 use crate::server::DialError;
 use crate::stats::{GaugeGuard, ServerRecord, ServerState};
 use std::sync::atomic::Ordering;
@@ -52,6 +52,8 @@ impl<C: Connector> Pool<C> {
     fn tend(self: &Arc<Self>) -> Option<Instant> {
         let now = Instant::now();
         self.retire(now);
+        self.shrink();
+        self.stow_away(now);
         self.rack.balance();
         self.send_away(now);
         let retry = self.dial_as_needed(now);
@@ -67,20 +69,33 @@ impl<C: Connector> Pool<C> {
     fn send_away(&self, now: Instant) {
         let refusal = self.health().refusal(now).filter(|error| !error.is_transient());
         let Some(refusal) = refusal else { return };
-        if self.rack.is_bare() && self.rack.is_waited_for() {
+        if self.is_bare() && self.rack.is_waited_for() {
             self.send_all_away(Refusal::LoginFailed(refusal));
         }
     }
 
-    /// Closes idle servers that are dead, outdated, too old, idle for too long, or over a lowered limit.
+    /// Closes idle servers that are over a lowered limit.
+    fn shrink(&self) {
+        while self.quotas.excess() > 0 {
+            let Some(mut member) = self.attic.take_oldest().or_else(|| self.rack.weed_oldest()) else {
+                return;
+            };
+            if !member.leave_if_too_many() {
+                // One that came back meanwhile has gone in its place.
+                member.record.enter(ServerState::Idle, None);
+                return self.rack.add(member);
+            }
+            self.close(*member);
+        }
+    }
+
+    /// Closes idle servers that are dead, outdated, too old, or idle for too long.
     fn retire(&self, now: Instant) {
         let settings = self.settings.load();
         let generation = self.generation.load(Ordering::Acquire);
         let mut spare = u64::from(self.quotas.pool.staying()).saturating_sub(u64::from(self.minimum()));
-        let mut excess = self.quotas.excess();
-        let weeds = self.rack.weed(|member| {
-            if !member.server.is_quiet() || member.generation != generation || excess > 0 {
-                excess = excess.saturating_sub(1);
+        let mut unwanted = |member: &Member<C::Server>| {
+            if !member.server.is_quiet() || member.generation != generation {
                 spare = spare.saturating_sub(1);
                 return true;
             }
@@ -90,13 +105,15 @@ impl<C: Connector> Pool<C> {
             let unwanted = expired || (bored && spare > 0);
             spare = spare.saturating_sub(u64::from(unwanted));
             unwanted
-        });
+        };
+        let mut weeds = self.attic.weed(&mut unwanted);
+        weeds.extend(self.rack.weed(&mut unwanted));
         weeds.into_iter().for_each(|member| self.close(*member));
     }
 
     /// Servers to be kept open. Without a client there is nobody whose login could be used, unless the entry forces
     /// its user.
-    fn minimum(&self) -> u32 {
+    pub(super) fn minimum(&self) -> u32 {
         let settings = self.settings.load();
         let wanted = self.clients.get() > 0 || settings.user_is_forced;
         if wanted { settings.min_size.min(settings.size.unwrap_or(u32::MAX)) } else { 0 }
@@ -104,14 +121,16 @@ impl<C: Connector> Pool<C> {
 
     /// Starts dials for those who wait and for the minimum; tells when a pause after a failure ends.
     fn dial_as_needed(self: &Arc<Self>, now: Instant) -> Option<Instant> {
-        let needed = |pool: &Self| {
+        let needed = |pool: &Arc<Self>| {
             // An idle server while somebody waits is one that was handed over and not yet taken up: no reason to dial.
             let unserved = pool.queue().0.saturating_sub(pool.rack.idle_count());
             let waiting = u64::try_from(unserved).unwrap_or(u64::MAX);
+            let checking = pool.check_as_needed(waiting);
             let missing = pool.minimum().saturating_sub(pool.quotas.pool.used());
             let under_way = pool.dialling.get();
             under_way < pool.health().dials(DIALS)
-                && (waiting > under_way || (missing > 0 && under_way == 0 && !pool.quotas.are_wanted()))
+                && (waiting > under_way + checking
+                    || (missing > 0 && under_way == 0 && !pool.quotas.are_wanted()))
         };
         while !self.is_held_back() && needed(self) {
             let retry_at = self.health().retry_at();
@@ -124,7 +143,7 @@ impl<C: Connector> Pool<C> {
                 // Looked at once more: who holds the pool back either sees this seat, or is seen here.
                 Ok(_) if self.is_held_back() => return None,
                 Ok(seat) => self.start_dial(seat, generation),
-                Err(Full::Pool) => return None,
+                Err(Full::Pool) => return self.draw_on_reserve(now, generation),
                 // Another pool of the same database or user may hold an idle server; the registry looks for one.
                 Err(Full::Database | Full::User) => {
                     if self.rack.is_waited_for() {
@@ -133,6 +152,25 @@ impl<C: Connector> Pool<C> {
                     return None;
                 }
             }
+        }
+        None
+    }
+
+    /// One server beyond the limit when the oldest waiter has waited for long enough; tells when that will be.
+    fn draw_on_reserve(self: &Arc<Self>, now: Instant, generation: u64) -> Option<Instant> {
+        let reserve = self.settings.load().reserve;
+        let opens = self.rack.waiting().1? + reserve.timeout.filter(|_| reserve.size > 0)?;
+        if opens > now {
+            return Some(opens);
+        }
+        // One at a time, as the others may be served meanwhile.
+        if self.dialling.get() == 0
+            && let Ok(seat) = self.quotas.take_from_reserve()
+            && !self.is_held_back()
+        {
+            let PoolId { database, user } = &self.id;
+            tracing::warn!(database, user, "taking connection from reserve_pool");
+            self.start_dial(seat, generation);
         }
         None
     }

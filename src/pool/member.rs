@@ -45,13 +45,18 @@ impl<S> Member<S> {
     where
         S: Pooled,
     {
-        let Self { server, record, seat, .. } = self;
-        let seat = seat.leave();
+        let Self { server, record, mut seat, .. } = self;
+        seat.leave();
         async move {
             server.close().await;
             drop(record); // before the seat: who is woken by a free seat finds the roll up to date
             drop(seat);
         }
+    }
+
+    /// Gives its place up if a limit was lowered and there are too many servers; it must be closed then.
+    pub(super) fn leave_if_too_many(&mut self) -> bool {
+        self.seat.leave_if_too_many()
     }
 
     /// Whether it has been open for too long.

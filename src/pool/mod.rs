@@ -4,8 +4,10 @@
 //! [`Seat`](quota) under the limits lives inside each server; the keeper dials, retires and retries. A server leaves as
 //! a [`Checkout`] and comes back only with a proof that it is clean; a checkout that is dropped closes its server.
 
+mod attic;
 mod cancels;
 mod checkout;
+mod crowd;
 mod dedicated;
 mod gates;
 mod health;
@@ -24,10 +26,11 @@ mod whereabouts;
 
 pub use cancels::{CancelTurn, Cancels};
 pub use checkout::Checkout;
+pub use crowd::{Closed, Forgotten, Presence};
 pub use dedicated::Dedicated;
 pub use gates::{Gate, OrderError};
 pub use lookup::{Found, LookupError, Lookups};
-pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool};
+pub use postgres::{Epochs, Postgres, Proofs, ServerCheckout, ServerPool, socket_options};
 pub use quota::{Full, Quota, Quotas};
 pub use registry::{PoolSnapshot, Pools};
 pub use users::{AuthFileError, Listed, Users};
@@ -37,6 +40,7 @@ use crate::config::PoolSettings;
 use crate::server::{DialError, Parameters};
 use crate::stats::{Gauge, GaugeGuard, Peer, Roll, ServerRecord, ServerState, Traffic, micros};
 use arc_swap::{ArcSwap, ArcSwapOption};
+use attic::Attic;
 use health::Health;
 use member::{Held, Member};
 use rack::{Place, Preference, Rack, TicketInHand};
@@ -56,6 +60,8 @@ pub trait Pooled: Send + 'static {
     type Proof;
     /// Whether it is still as it was when it was put back.
     fn is_quiet(&self) -> bool;
+    /// Asks whether it still answers, and waits for that within bounds.
+    fn check(&mut self, query: &str) -> impl Future<Output = bool> + Send;
     /// Whether it is where its host is no longer.
     fn is_withdrawn(&self) -> bool {
         false
@@ -121,8 +127,14 @@ pub struct Pool<C: Connector> {
     settings: ArcSwap<PoolSettings>,
     /// `server_round_robin` of these settings, at hand for each checkout.
     round_robin: AtomicBool,
+    /// Whether a server is cleaned whenever it comes back, likewise.
+    resets_always: AtomicBool,
     quotas: Quotas,
     rack: Rack<C::Server>,
+    attic: Attic<C::Server>,
+    checking: Gauge,
+    /// Whether each server is checked before each use, at hand for each that is put back.
+    checks_each: AtomicBool,
     servers: Roll<ServerRecord>,
     dialling: Gauge,
     health: Mutex<Health>,
@@ -135,6 +147,9 @@ pub struct Pool<C: Connector> {
     replaced_below: AtomicU64,
     /// Whether nothing is dialled and nothing put back (PAUSE).
     held_back: AtomicBool,
+    /// Whether its clients are the last that get it.
+    former: AtomicBool,
+    unused_since: Mutex<Option<Instant>>,
     wake: Arc<Notify>,
     shared: Shared,
     turn: AtomicU64,
@@ -168,15 +183,21 @@ impl<C: Connector> Pool<C> {
         for quota in [&quotas.pool, &quotas.database, &quotas.user] {
             quota.interest(&wake);
         }
+        quotas.pool.set_reserve(settings.reserve.size);
+        let (checks_each, resets_always) = (checks_each(&settings), resets_always(&settings));
         let pool = Arc::new(Self {
             id,
             traffic: Arc::default(),
             clients: Gauge::default(),
             connector,
             round_robin: AtomicBool::new(settings.server_round_robin),
+            resets_always: AtomicBool::new(resets_always),
             settings: ArcSwap::from_pointee(settings),
             quotas,
             rack: Rack::new(),
+            attic: Attic::default(),
+            checking: Gauge::default(),
+            checks_each: AtomicBool::new(checks_each),
             servers: Roll::default(),
             dialling: Gauge::default(),
             health: Mutex::default(),
@@ -186,6 +207,8 @@ impl<C: Connector> Pool<C> {
             generation: AtomicU64::new(0),
             replaced_below: AtomicU64::new(0),
             held_back: AtomicBool::new(false),
+            former: AtomicBool::new(false),
+            unused_since: Mutex::default(),
             wake,
             shared,
             turn: AtomicU64::new(0),
@@ -304,7 +327,7 @@ impl<C: Connector> Pool<C> {
         // One that was put down while this one joined: nobody else has an eye on it.
         let mut taken = self.try_checkout();
         while taken.is_none() {
-            if !self.quotas.pool.is_full() {
+            if !self.quotas.pool.is_exhausted() || self.stale_count() > 0 {
                 self.wake.notify_one();
             }
             let mut turn = pin!(self.rack.take(waiter.place, self.preference()));
@@ -355,7 +378,7 @@ impl<C: Connector> Pool<C> {
 
     /// With no server left and logins failing, nobody is made to wait for what will not come.
     fn fail_fast(&self) -> Result<(), Refusal> {
-        if !self.rack.is_bare() {
+        if !self.is_bare() {
             return Ok(());
         }
         self.health().refusal(Instant::now()).map_or(Ok(()), |error| Err(Refusal::LoginFailing(error)))
@@ -374,11 +397,17 @@ impl<C: Connector> Pool<C> {
             || outdated
             || member.server.is_withdrawn()
             || member.is_expired(now)
-            || self.quotas.excess() > 0
+            || (self.quotas.excess() > 0 && member.leave_if_too_many())
         {
             return Some((ticket, member));
         }
         member.idle_since = now;
+        if self.checks_each.load(Ordering::Relaxed) {
+            self.stow_away_at_once(member);
+            self.rack.discard(ticket);
+            self.offer_room();
+            return None;
+        }
         member.record.enter(ServerState::Idle, None);
         self.rack.put_back(ticket, member);
         self.offer_room();
@@ -388,7 +417,10 @@ impl<C: Connector> Pool<C> {
     /// A server that stands idle here may stand in the way of a client of another pool: have that looked at now, for
     /// its own keeper was told that there was none.
     fn offer_room(&self) {
-        if self.quotas.are_wanted() && !self.rack.is_waited_for() && self.idle_count() > 0 {
+        if self.quotas.are_wanted()
+            && !self.rack.is_waited_for()
+            && self.idle_count() + self.stale_count() > 0
+        {
             self.shared.crowded.notify_one();
         }
     }
@@ -406,7 +438,10 @@ impl<C: Connector> Pool<C> {
         let old = self.settings.swap(Arc::new(settings));
         let new = self.settings.load();
         self.round_robin.store(new.server_round_robin, Ordering::Relaxed);
+        self.checks_each.store(checks_each(&new), Ordering::Relaxed);
+        self.resets_always.store(resets_always(&new), Ordering::Relaxed);
         self.quotas.pool.set_limit(new.size);
+        self.quotas.pool.set_reserve(new.reserve.size);
         self.cancels.set_limit(new.size);
         let login = |s: &PoolSettings| {
             let asked = s.lookup.as_ref().map(|lookup| (lookup.database.clone(), Arc::clone(&lookup.query)));
@@ -429,8 +464,14 @@ impl<C: Connector> Pool<C> {
 
     /// Closes the server that has been idle for longest, to make room for another pool.
     pub fn evict_one(&self) -> bool {
-        let evicted = self.rack.weed_oldest();
+        let evicted = self.attic.take_oldest().or_else(|| self.rack.weed_oldest());
         evicted.map(|member| self.close(*member)).is_some()
+    }
+
+    /// Whether servers are cleaned in every mode.
+    #[must_use]
+    pub fn resets_always(&self) -> bool {
+        self.resets_always.load(Ordering::Relaxed)
     }
 
     fn health(&self) -> MutexGuard<'_, Health> {
@@ -443,6 +484,14 @@ impl<C: Connector> Drop for Pool<C> {
     fn drop(&mut self) {
         self.wake.notify_one();
     }
+}
+
+fn checks_each(settings: &PoolSettings) -> bool {
+    settings.care.check.as_ref().is_some_and(|check| check.delay.is_zero())
+}
+
+fn resets_always(settings: &PoolSettings) -> bool {
+    settings.care.resets_always && !settings.server_reset_query.is_empty()
 }
 
 /// A place in line, left on drop.

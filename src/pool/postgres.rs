@@ -3,8 +3,9 @@
 use super::whereabouts::{Site, Whereabouts};
 use super::{Checkout, Connector, Found, Lookups, Pool, Pooled, Users};
 use crate::auth::{Credential, KeyCache, Password, ScramCredential, StoredSecret};
-use crate::config::{Host, Hosts, PoolSettings};
-use crate::server::{Clean, DialError, Parameters, Server, Target, dial};
+use crate::config::{Host, Hosts, PoolSettings, TcpOptions};
+use crate::net::{Pipe, SocketOptions};
+use crate::server::{Clean, DialError, Parameters, QueryError, Server, Target, dial};
 use crate::stats::Peer;
 use crate::wire::sqlstate;
 use std::collections::{BTreeMap, HashMap};
@@ -110,6 +111,7 @@ impl Connector for Postgres {
     async fn dial(&self, settings: &PoolSettings) -> Result<Server, DialError> {
         let mut result = Box::pin(self.dial_any(settings, &settings.startup)).await;
         if let Ok(server) = &mut result {
+            Box::pin(introduce(server, settings)).await?;
             server.state.statements.follow(self.epochs.of(settings));
         }
         if let Err(DialError::Refused { code, .. }) = &result
@@ -213,6 +215,7 @@ impl Postgres {
         let Site { address, standing } = site;
         let target = Target {
             address: address.clone(),
+            socket: socket_options(&settings.tcp),
             impatience: has_alternative.then_some(IMPATIENCE),
             user: settings.user.clone(),
             database: settings.dbname.clone(),
@@ -271,6 +274,43 @@ impl Postgres {
     }
 }
 
+/// Runs `connect_query`. That it fails is only logged, but a server that it leaves in a transaction is of no use.
+async fn introduce(server: &mut Server, settings: &PoolSettings) -> Result<(), DialError> {
+    let sql = settings.care.connect_query.as_str();
+    if sql.is_empty() {
+        return Ok(());
+    }
+    let outcome = server.query(sql).await;
+    if let Err(QueryError::Refused(report)) = &outcome {
+        tracing::warn!(
+            database = settings.dbname,
+            user = settings.user,
+            "connect_query failed: {}",
+            report.message
+        );
+    }
+    // What it prepared is there for all; it is none of those that are kept track of.
+    server.state.statements.clear_named();
+    match outcome {
+        Err(QueryError::Unclean(unclean)) => Err(DialError::ConnectQuery(unclean)),
+        _ => server.settle(&Pipe::default()).map(drop).map_err(DialError::ConnectQuery),
+    }
+}
+
+/// The options of sockets as the configuration has them.
+#[must_use]
+pub fn socket_options(options: &TcpOptions) -> SocketOptions {
+    SocketOptions {
+        keepalive: options.keepalive,
+        keepcnt: options.keepcnt,
+        keepidle: options.keepidle,
+        keepintvl: options.keepintvl,
+        user_timeout: options.user_timeout,
+        buffer: options.socket_buffer,
+        defer_accept: options.defer_accept,
+    }
+}
+
 impl Pooled for Server {
     type Proof = Clean;
 
@@ -280,6 +320,12 @@ impl Pooled for Server {
 
     fn is_withdrawn(&self) -> bool {
         Self::is_withdrawn(self)
+    }
+
+    async fn check(&mut self, query: &str) -> bool {
+        // It answers, be it with an error; what it answered for must have left it as it was.
+        !matches!(self.query(query).await, Err(QueryError::Unclean(_)))
+            && self.settle(&Pipe::default()).is_ok()
     }
 
     fn close(self) -> impl Future<Output = ()> + Send {

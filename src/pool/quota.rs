@@ -10,6 +10,8 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub struct Quota {
     limit: AtomicU32,
+    /// Places beyond the limit, for those who have waited for long (`reserve_pool_size`).
+    reserve: AtomicU32,
     used: AtomicU32,
     /// Of those used, the places of servers that are being closed.
     leaving: AtomicU32,
@@ -28,6 +30,7 @@ impl Quota {
     pub fn new(limit: Option<u32>) -> Self {
         Self {
             limit: AtomicU32::new(limit.unwrap_or(UNLIMITED)),
+            reserve: AtomicU32::new(0),
             used: AtomicU32::new(0),
             leaving: AtomicU32::new(0),
             wanted: Gauge::default(),
@@ -40,6 +43,18 @@ impl Quota {
         if self.limit.swap(limit.unwrap_or(UNLIMITED), Ordering::AcqRel) != limit.unwrap_or(UNLIMITED) {
             self.wake();
         }
+    }
+
+    /// Changes the places beyond the limit.
+    pub fn set_reserve(&self, reserve: u32) {
+        if self.reserve.swap(reserve, Ordering::AcqRel) != reserve {
+            self.wake();
+        }
+    }
+
+    /// The most places that are ever taken, the reserve included.
+    fn ceiling(&self) -> u32 {
+        self.limit.load(Ordering::Acquire).saturating_add(self.reserve.load(Ordering::Acquire))
     }
 
     /// The limit; `None` is none.
@@ -69,6 +84,11 @@ impl Quota {
         self.used() >= self.limit.load(Ordering::Acquire)
     }
 
+    /// Whether no place is free, not even in the reserve.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.used() >= self.ceiling()
+    }
+
     fn is_wanted(&self) -> bool {
         let free = self.limit.load(Ordering::Acquire).saturating_sub(self.used());
         u64::from(free) <= self.wanted.get() && self.wanted.get() > 0
@@ -77,7 +97,7 @@ impl Quota {
     /// How many places more are taken than the limit allows, since it was lowered; those of servers that are being
     /// closed do not count, or a slow close would take all the others along.
     fn excess(&self) -> u32 {
-        self.staying().saturating_sub(self.limit.load(Ordering::Acquire))
+        self.staying().saturating_sub(self.ceiling())
     }
 
     /// Has this notified whenever a place becomes free.
@@ -91,13 +111,31 @@ impl Quota {
     }
 
     fn take(&self) -> bool {
-        let limit = self.limit.load(Ordering::Acquire);
+        self.take_below(self.limit.load(Ordering::Acquire))
+    }
+
+    fn take_below(&self, limit: u32) -> bool {
         let more = |used: u32| (used < limit).then_some(used + 1);
         self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).is_ok()
     }
 
-    fn give_back(&self) {
+    fn leave(&self) {
+        self.leaving.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts one more as leaving if more stay than may.
+    fn claim_excess(&self) -> bool {
+        let claim =
+            |leaving: u32| (self.used().saturating_sub(leaving) > self.ceiling()).then_some(leaving + 1);
+        self.leaving.fetch_update(Ordering::AcqRel, Ordering::Acquire, claim).is_ok()
+    }
+
+    fn give_back(&self, was_leaving: bool) {
+        // First what is leaving: for a moment too few seem to be about to go, and never too many to stay.
         self.used.fetch_sub(1, Ordering::AcqRel);
+        if was_leaving {
+            self.leaving.fetch_sub(1, Ordering::AcqRel);
+        }
         self.wake();
     }
 
@@ -131,11 +169,11 @@ pub enum Full {
 
 /// A place for one server.
 #[derive(Debug)]
-pub struct Seat(Quotas);
-
-/// The place of a server that is being closed: still taken, and sure to become free.
-#[derive(Debug)]
-pub(super) struct LeavingSeat(Seat);
+pub struct Seat {
+    quotas: Quotas,
+    /// Whether its server is being closed: the place is still taken, and sure to become free.
+    is_leaving: bool,
+}
 
 impl Quotas {
     /// Takes a place under all three limits, or under none.
@@ -150,20 +188,48 @@ impl Quotas {
         if !self.pool.take() {
             return Err(Full::Pool);
         }
+        self.take_shared()
+    }
+
+    /// The same where the pool's own limit is reached: a place of its reserve.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] names the limit.
+    pub(super) fn take_from_reserve(&self) -> Result<Seat, Full> {
+        if self.pool.is_exhausted() {
+            return Err(Full::Pool);
+        }
+        if let Some(full) = self.narrowest_shared() {
+            return Err(full);
+        }
+        if !self.pool.take_below(self.pool.ceiling()) {
+            return Err(Full::Pool);
+        }
+        self.take_shared()
+    }
+
+    /// The places under the limits of several pools, for one who has that of the pool.
+    fn take_shared(&self) -> Result<Seat, Full> {
         if !self.database.take() {
-            self.pool.give_back();
+            self.pool.give_back(false);
             return Err(Full::Database);
         }
         if !self.user.take() {
-            self.pool.give_back();
-            self.database.give_back();
+            self.pool.give_back(false);
+            self.database.give_back(false);
             return Err(Full::User);
         }
-        Ok(Seat(self.clone()))
+        Ok(Seat { quotas: self.clone(), is_leaving: false })
     }
 
-    fn narrowest(&self) -> Option<Full> {
-        let limits = [(&self.pool, Full::Pool), (&self.database, Full::Database), (&self.user, Full::User)];
+    /// The limit that leaves no place, if one does.
+    pub(super) fn narrowest(&self) -> Option<Full> {
+        if self.pool.is_full() { Some(Full::Pool) } else { self.narrowest_shared() }
+    }
+
+    fn narrowest_shared(&self) -> Option<Full> {
+        let limits = [(&self.database, Full::Database), (&self.user, Full::User)];
         limits.into_iter().find_map(|(quota, full)| quota.is_full().then_some(full))
     }
 
@@ -190,27 +256,30 @@ impl Quotas {
 
 impl Seat {
     /// Its server is about to be closed.
-    pub(super) fn leave(self) -> LeavingSeat {
-        for quota in self.0.all() {
-            quota.leaving.fetch_add(1, Ordering::AcqRel);
+    pub(super) fn leave(&mut self) {
+        if !std::mem::replace(&mut self.is_leaving, true) {
+            self.quotas.all().iter().for_each(|quota| quota.leave());
         }
-        LeavingSeat(self)
     }
-}
 
-impl Drop for LeavingSeat {
-    fn drop(&mut self) {
-        for quota in self.0.0.all() {
-            quota.leaving.fetch_sub(1, Ordering::AcqRel);
-        }
+    /// Gives the place up if there are more than a limit allows; of several who ask at once no more do than there are too
+    /// many. The server must be closed then.
+    pub(super) fn leave_if_too_many(&mut self) -> bool {
+        let quotas = self.quotas.all();
+        let Some(claimed) = quotas.iter().position(|quota| quota.claim_excess()) else { return false };
+        let others = quotas.iter().enumerate().filter(|(at, _)| *at != claimed);
+        others.for_each(|(_, quota)| quota.leave());
+        self.is_leaving = true;
+        true
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.user.give_back();
-        self.0.database.give_back();
-        self.0.pool.give_back();
+        let Quotas { pool, database, user } = &self.quotas;
+        for quota in [user, database, pool] {
+            quota.give_back(self.is_leaving);
+        }
     }
 }
 
@@ -249,9 +318,12 @@ mod tests {
         let seats = [quotas.take().unwrap(), quotas.take().unwrap()];
         quotas.pool.set_limit(Some(1));
         assert_eq!(quotas.excess(), 1);
-        let leaving = seats.map(Seat::leave);
+        let mut seats = seats;
+        assert_eq!(seats.iter_mut().filter_map(|seat| seat.leave_if_too_many().then_some(())).count(), 1);
         assert_eq!((quotas.excess(), quotas.pool.used()), (0, 2));
-        drop(leaving);
+        seats.iter_mut().for_each(Seat::leave);
+        drop(seats);
+        assert_eq!(quotas.pool.leaving.load(Ordering::Acquire), 0);
         assert_eq!(quotas.pool.used(), 0);
         let _one = quotas.take().unwrap();
         assert_eq!(quotas.take().unwrap_err(), Full::Pool);

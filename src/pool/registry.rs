@@ -1,11 +1,13 @@
 //! All pools of the process, and the limits that reach over several of them.
 
+use super::crowd::Headcount;
 use super::gates::Gates;
 use super::{Lookups, Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared, Whereabouts};
 use crate::config::{Balance, Config, Lookup, PoolMode};
 use crate::net::Resolver;
 use crate::stats::{ServerState, TrafficSnapshot};
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -25,6 +27,8 @@ pub struct Pools {
 pub(super) struct Inner {
     pub(super) pools: HashMap<PoolId, Arc<ServerPool>>,
     pub(super) gates: Gates,
+    /// Clients by database, and by user.
+    pub(super) headcounts: (Headcount, Headcount),
     databases: HashMap<String, Arc<Quota>>,
     users: HashMap<String, Arc<Quota>>,
     /// Connections over which secrets are asked for, by entry and `auth_user`.
@@ -50,7 +54,9 @@ pub struct PoolSnapshot {
     pub active: usize,
     /// Servers that stand idle.
     pub idle: usize,
-    /// Servers that are being cleaned.
+    /// Servers that stand idle and are checked before they are used.
+    pub used: usize,
+    /// Servers that are being cleaned or checked.
     pub tested: usize,
     /// Cancel requests under way, each with a connection of its own.
     pub cancelling: u32,
@@ -87,13 +93,23 @@ impl Pools {
     /// `user` is the client's; a database that forces its user has one pool for all of them.
     #[must_use]
     pub fn pool(&self, config: &Config, database: &str, user: &str) -> Option<Arc<ServerPool>> {
+        self.pool_in(&mut self.lock(), config, database, user)
+    }
+
+    pub(super) fn pool_in(
+        &self,
+        inner: &mut Inner,
+        config: &Config,
+        database: &str,
+        user: &str,
+    ) -> Option<Arc<ServerPool>> {
         let server_user = config.server_user(database, user)?.to_owned();
         let id = PoolId { database: database.to_owned(), user: server_user };
-        let mut inner = self.lock();
         if let Some(pool) = inner.pools.get(&id) {
             return Some(Arc::clone(pool));
         }
-        let settings = config.pool_settings(database, user)?;
+        // Of a forced user's pool it is that user's settings that count, whoever comes first.
+        let settings = config.pool_settings(database, &id.user)?;
         let quotas =
             inner.quotas(&id, settings.size, settings.max_db_connections, settings.max_user_connections);
         let pool = Pool::start(id.clone(), settings, self.connector.clone(), quotas, self.shared.clone());
@@ -157,8 +173,7 @@ impl Pools {
     }
 
     /// Takes over a changed configuration: limits and settings change in place, servers of a changed endpoint are
-    /// retired, and the pools of a database that was removed, or that has another forced user, are given up; these are
-    /// returned.
+    /// retired, and the pools of a database that was removed are given up; these are returned.
     pub fn reconfigure(&self, config: &Config) -> Vec<Arc<ServerPool>> {
         self.whereabouts().reconfigure(config);
         let mut inner = self.lock();
@@ -174,11 +189,7 @@ impl Pools {
             config.asks_as(&id.user)
         });
         pools.retain(|id, pool| {
-            let settings = config.pool_settings(&id.database, &id.user).filter(|settings| {
-                // Another forced user, or none any longer, is another identity for the clients of this pool.
-                settings.user == id.user && settings.user_is_forced == pool.settings().user_is_forced
-            });
-            let Some(settings) = settings else {
+            let Some(mut settings) = config.pool_settings(&id.database, &id.user) else {
                 pool.reconnect();
                 gone.push(Arc::clone(pool));
                 return false;
@@ -189,11 +200,22 @@ impl Pools {
             if let Some(quota) = users.get(&id.user) {
                 quota.set_limit(settings.max_user_connections);
             }
+            let is_former = settings.user != id.user;
+            if is_former {
+                // Another user is forced on new clients. Those who are here keep theirs, and its password, as long as
+                // they stay.
+                let before = pool.settings();
+                settings.user.clone_from(&id.user);
+                settings.password.clone_from(&before.password);
+                settings.min_size = 0;
+            }
+            pool.former.store(is_former, Ordering::Relaxed);
             pool.reconfigure(settings);
             true
         });
         inner.apply_gates();
         drop(inner);
+        self.warm(config);
         self.changed.notify_waiters();
         gone
     }
@@ -244,6 +266,13 @@ impl Inner {
         }
     }
 
+    /// Forgets limits under which there is no pool.
+    pub(super) fn drop_spare_limits(&mut self) {
+        for limits in [&mut self.databases, &mut self.users] {
+            limits.retain(|_, quota| Arc::strong_count(quota) > 1);
+        }
+    }
+
     fn quotas(&mut self, id: &PoolId, pool: Option<u32>, database: Option<u32>, user: Option<u32>) -> Quotas {
         let shared = |map: &mut HashMap<String, Arc<Quota>>, name: &str, limit| {
             let quota = map.entry(name.to_owned()).or_insert_with(|| Arc::new(Quota::new(limit)));
@@ -275,6 +304,7 @@ impl ServerPool {
             oldest_wait,
             active: count(ServerState::Active),
             idle: count(ServerState::Idle),
+            used: count(ServerState::Used),
             tested: count(ServerState::Tested),
             cancelling: self.cancels().active(),
             cancels_waiting: self.cancels().waiting(),
@@ -292,7 +322,7 @@ impl PoolSnapshot {
     /// Server connections that there are or are being made.
     #[must_use]
     pub fn servers(&self) -> u64 {
-        let open = self.active + self.idle + self.tested + self.being_canceled;
+        let open = self.active + self.idle + self.used + self.tested + self.being_canceled;
         u64::try_from(open).unwrap_or(u64::MAX).saturating_add(self.login)
     }
 }

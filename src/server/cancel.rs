@@ -3,7 +3,7 @@
 //!
 //! <https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-CANCELING-REQUESTS>
 
-use crate::net::{Address, connect};
+use crate::net::{Address, SocketOptions, connect};
 use crate::wire::CancelKey;
 use bytes::BytesMut;
 use std::io;
@@ -102,7 +102,7 @@ impl Cancelling {
     pub async fn send(self, still: impl Fn() -> bool) -> io::Result<()> {
         let Some(key) = &self.0.key else { return Ok(()) };
         let attempt = async {
-            let mut stream = connect(&self.0.address).await?;
+            let mut stream = connect(&self.0.address, &SocketOptions::default()).await?;
             if !still() {
                 return Ok(());
             }

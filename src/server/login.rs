@@ -1,9 +1,9 @@
 //! Dialling a server and logging in to it.
 
-use super::{CancelHandle, Server, Understanding};
+use super::{CancelHandle, Server, Unclean, Understanding};
 use crate::auth::KeyCache;
 use crate::auth::{ClientLogin, Credential, LeastMethod, LoginError, LoginStep};
-use crate::net::{Address, Broken, Dialogue, Stream, connect};
+use crate::net::{Address, Broken, Dialogue, SocketOptions, Stream, connect};
 use crate::wire::backend;
 use crate::wire::{
     CancelKey, Fields, Malformed, ProtocolVersion, Report, Startup, TooLong, frontend, sqlstate,
@@ -25,6 +25,8 @@ const LOGIN_MESSAGES: usize = 1000;
 pub struct Target {
     /// Where it is.
     pub address: Address,
+    /// Options of the socket.
+    pub socket: SocketOptions,
     /// Limit on the connect alone, where it may be somewhere else.
     pub impatience: Option<Duration>,
     /// User on the server.
@@ -81,6 +83,9 @@ pub enum DialError {
     /// It sent a message that has no place in a login.
     #[error("protocol error of the server during login: unexpected message of type {:?}", char::from(*.0))]
     Unexpected(u8),
+    /// What `connect_query` asked for left the server unusable.
+    #[error("connect_query: {0}")]
+    ConnectQuery(Unclean),
     /// What is to be sent is too long.
     #[error(transparent)]
     TooLong(#[from] TooLong),
@@ -101,7 +106,12 @@ impl DialError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Connect(_) | Self::Lookup { .. } | Self::TimedOut(_) | Self::Closed | Self::Io(_) => true,
+            Self::ConnectQuery(_)
+            | Self::Connect(_)
+            | Self::Lookup { .. }
+            | Self::TimedOut(_)
+            | Self::Closed
+            | Self::Io(_) => true,
             Self::Refused { code, .. } => {
                 code == sqlstate::CANNOT_CONNECT_NOW
                     || code == sqlstate::TOO_MANY_CONNECTIONS
@@ -171,8 +181,8 @@ async fn reach(target: &Target) -> Result<Stream, DialError> {
     let failed =
         |error: io::Error| DialError::Connect(io::Error::new(error.kind(), format!("{address}: {error}")));
     match target.impatience {
-        None => connect(address).await.map_err(failed),
-        Some(limit) => match tokio::time::timeout(limit, connect(address)).await {
+        None => connect(address, &target.socket).await.map_err(failed),
+        Some(limit) => match tokio::time::timeout(limit, connect(address, &target.socket)).await {
             Ok(result) => result.map_err(failed),
             Err(late) => Err(failed(late.into())),
         },

@@ -1,7 +1,7 @@
 //! Clients as the rest of the program sees them: a record, a cancel key, a way to give one an order.
 
 use super::keys;
-use crate::pool::Cancels;
+use crate::pool::{Cancels, Presence};
 use crate::server::{CancelHandle, Cancelling};
 use crate::stats::{ClientRecord, Entry, Gauge, GaugeGuard, Identity, Peer, Roll, shrink};
 use crate::wire::{CancelKey, ProtocolVersion};
@@ -196,7 +196,7 @@ pub(super) struct Registration {
     keys: Keys,
     index: u64,
     _admission: Admission,
-    _in_pool: GaugeGuard,
+    _presence: Presence,
 }
 
 /// What a client is registered with.
@@ -212,7 +212,7 @@ pub(super) struct Credentials {
     /// Its place under `max_client_conn`.
     pub(super) admission: Admission,
     /// Its place among the clients of its pool.
-    pub(super) in_pool: GaugeGuard,
+    pub(super) presence: Presence,
 }
 
 impl Clients {
@@ -235,7 +235,7 @@ impl Clients {
     ///
     /// When the system gives no random bytes.
     pub(super) fn register(&self, credentials: Credentials) -> Result<Registration, getrandom::Error> {
-        let Credentials { record, version, peer, cancels, admission, in_pool } = credentials;
+        let Credentials { record, version, peer, cancels, admission, presence } = credentials;
         let id = record.id;
         let (index, key) = self.reserve_key(id, version, peer)?;
         let handle = ClientHandle {
@@ -252,7 +252,7 @@ impl Clients {
             keys,
             index,
             _admission: admission,
-            _in_pool: in_pool,
+            _presence: presence,
         })
     }
 
@@ -281,8 +281,7 @@ impl Clients {
     }
 
     /// Puts somebody who came to the console on a roll of their own, until the entry is dropped.
-    pub(super) fn visit(&self, user: String, application_name: String, peer: Peer) -> Entry<Visit> {
-        let id = self.number();
+    pub(super) fn visit(&self, id: u64, user: String, application_name: String, peer: Peer) -> Entry<Visit> {
         let who = Identity { user, database: super::CONSOLE.to_owned(), application_name };
         let record = ClientRecord::new(id, Arc::new(who), peer);
         self.visitors.enlist(id, Visit { record, dismissed: Notify::new() })
@@ -382,9 +381,9 @@ mod tests {
         let id = clients.number();
         let record = ClientRecord::new(id, Arc::default(), Peer::default());
         let admission = clients.admit(10).unwrap();
-        let in_pool = Gauge::default().enter();
+        let presence = Presence::default();
         clients
-            .register(Credentials { record, version, peer: 0, cancels: Arc::default(), admission, in_pool })
+            .register(Credentials { record, version, peer: 0, cancels: Arc::default(), admission, presence })
             .unwrap()
     }
 

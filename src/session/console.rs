@@ -1,5 +1,7 @@
 //! The console's side of the protocol. What its commands mean is for whoever implements [`Console`].
 
+use super::departure::Departure;
+use super::diary::Subject;
 use super::extended::{Extended, Reaction};
 use super::{FAREWELL, Service};
 use crate::config::Config;
@@ -74,6 +76,7 @@ pub trait Console: Send + Sync + std::fmt::Debug {
 pub(super) struct Visitor {
     pub(super) dialogue: Dialogue,
     pub(super) peer: Peer,
+    pub(super) number: u64,
     pub(super) user: String,
     pub(super) application_name: String,
     pub(super) role: Role,
@@ -101,20 +104,24 @@ pub(super) fn put_parameters(out: &mut BytesMut) -> Result<(), TooLong> {
 pub(super) async fn converse(service: Arc<Service>, mut visitor: Visitor) {
     let (user, application) = (visitor.user.clone(), visitor.application_name.clone());
     service.console.greet();
-    let present = service.clients.visit(user, application, visitor.peer);
-    tracing::info!(user = visitor.user, address = visitor.peer.address(), role = ?visitor.role, "console login");
+    let present = service.clients.visit(visitor.number, user, application, visitor.peer);
     let mut desk =
         Desk { extended: Extended::default(), status: Status::Idle, out: BytesMut::new(), sending: false };
     let killed = tokio::select! {
         () = desk.serve(&service, &mut visitor, || present.record.requested_at(unix_micros())) => false,
         () = present.dismissed() => true,
     };
-    // In the middle of an answer nothing else can be said.
-    if killed && !desk.sending {
-        dismiss(&mut visitor.dialogue, &Report::fatal(sqlstate::ADMIN_SHUTDOWN, "admin forced disconnect"))
-            .await;
-    }
-    tracing::info!(user = visitor.user, address = visitor.peer.address(), "console closed");
+    let departure = if killed {
+        let report = Report::fatal(sqlstate::ADMIN_SHUTDOWN, "admin forced disconnect");
+        // In the middle of an answer nothing else can be said.
+        if !desk.sending {
+            dismiss(&mut visitor.dialogue, &report).await;
+        }
+        Departure::Dismissed(report)
+    } else {
+        Departure::Terminated
+    };
+    Subject::of(&present.record).closing(&departure, &service.config.load().log);
 }
 
 async fn dismiss(dialogue: &mut Dialogue, report: &Report) {

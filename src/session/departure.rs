@@ -1,7 +1,7 @@
 //! Why a client's connection ends. Each has exactly one reason, for the log and for the client.
 
 use crate::config::Config;
-use crate::pool::Refusal;
+use crate::pool::{Closed, Refusal};
 use crate::server::{Health, ServerFault};
 use crate::wire::{Report, sqlstate};
 
@@ -60,6 +60,11 @@ pub(super) fn violation(message: impl Into<String>) -> Departure {
     Report::fatal(sqlstate::PROTOCOL_VIOLATION, message).into()
 }
 
+/// The process is about to end.
+pub(super) fn closing() -> Departure {
+    Report::fatal(sqlstate::PROTOCOL_VIOLATION, "pooler is shutting down").into()
+}
+
 /// No more clients are let in.
 pub(super) fn too_many_clients(config: &Config) -> Departure {
     Report::fatal(sqlstate::TOO_MANY_CONNECTIONS, "no more connections allowed (max_client_conn)")
@@ -76,23 +81,37 @@ pub(super) fn not_replication(value: &str) -> Departure {
 }
 
 /// There is no such database.
-pub(super) fn no_database(name: &str) -> Departure {
+fn no_database(name: &str) -> Departure {
     Report::fatal(sqlstate::INVALID_CATALOG_NAME, format!("no such database: {name}"))
         .hint("Add it to [databases], or add the entry \"*\" for all names.")
         .into()
+}
+
+/// The client may not enter the pool.
+pub(super) fn closed(closed: Closed, database: &str, user: &str) -> Departure {
+    let full = |setting: &str, whose: &str, name: &str, limit: u32| {
+        let text = format!("client connections exceeded ({setting})");
+        Report::fatal(sqlstate::TOO_MANY_CONNECTIONS, text)
+            .detail(format!("The {whose} \"{name}\" has {limit} clients, which is the limit."))
+            .hint(format!("{setting} limits them: of the entry, or of all."))
+    };
+    let report = match closed {
+        Closed::NoDatabase => return no_database(database),
+        Closed::Disabled => {
+            let text = format!("database \"{database}\" is disabled");
+            Report::fatal(sqlstate::PROTOCOL_VIOLATION, text)
+                .hint("An administrator refuses new clients (DISABLE) until ENABLE.")
+        }
+        Closed::DatabaseFull(limit) => full("max_db_client_connections", "database", database, limit),
+        Closed::UserFull(limit) => full("max_user_client_connections", "user", user, limit),
+    };
+    report.into()
 }
 
 /// Nobody knows who the client is, and the database does not say whom to log in as.
 pub(super) fn nobody_to_log_in_as() -> Departure {
     Report::fatal(sqlstate::PROTOCOL_VIOLATION, "bouncer config error")
         .detail("auth_type = any does not know who a client is, and the database forces no user.")
-        .into()
-}
-
-/// New clients of the database are refused.
-pub(super) fn disabled(name: &str) -> Departure {
-    Report::fatal(sqlstate::PROTOCOL_VIOLATION, format!("database \"{name}\" is disabled"))
-        .hint("An administrator refuses new clients (DISABLE) until ENABLE.")
         .into()
 }
 
@@ -119,6 +138,28 @@ pub(super) fn removed() -> Departure {
     Report::fatal(sqlstate::ADMIN_SHUTDOWN, "database removed")
         .detail("An administrator sent its clients away (KILL), or it was taken out of the configuration.")
         .into()
+}
+
+/// The session's server is to be replaced, and the session is not to keep it any longer.
+pub(super) fn reconfigured() -> Departure {
+    Report::fatal(sqlstate::ADMIN_SHUTDOWN, "database configuration changed")
+        .hint("server_fast_close cuts sessions whose server is to be replaced (RECONNECT, RELOAD).")
+        .into()
+}
+
+/// The client sent a Query where none is wanted.
+pub(super) fn no_simple_queries() -> Departure {
+    Report::fatal(sqlstate::PROTOCOL_VIOLATION, "PQexec disallowed")
+        .detail("The simple query protocol is refused here.")
+        .hint("disable_pqexec decides; the extended protocol (PQexecParams) is served.")
+        .into()
+}
+
+/// The client waits for a server. The text is PgBouncer's.
+pub(super) fn in_line(pool: &str) -> Report {
+    Report::notice("No server connection available in postgres backend, client being queued")
+        .detail(pool.to_owned())
+        .hint("query_wait_notify decides when this is told, query_wait_timeout when the wait ends.")
 }
 
 /// An administrator ended the session.

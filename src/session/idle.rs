@@ -6,6 +6,15 @@ use crate::net::Pipe;
 use crate::wire::backend::{Status, put_ready};
 use crate::wire::{HEADER, Piece, Report, Scanner};
 
+/// What a client may send.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    /// The longest message (`max_packet_size`).
+    pub(super) max_packet_size: u32,
+    /// Whether a Query ends the session (`disable_pqexec`).
+    pub(super) no_simple_queries: bool,
+}
+
 /// Where the client's stream stands while there is no server.
 #[derive(Debug, Default)]
 pub(super) struct Intake {
@@ -36,11 +45,16 @@ pub(super) enum Call {
 
 impl Intake {
     /// Looks at the messages that are here, up to the first that needs a server. Answers go to `down`.
-    pub(super) fn examine(&mut self, up: &mut Pipe, down: &mut Pipe, limit: u32) -> Result<Call, Departure> {
+    pub(super) fn examine(
+        &mut self,
+        up: &mut Pipe,
+        down: &mut Pipe,
+        rules: Rules,
+    ) -> Result<Call, Departure> {
         loop {
             let piece = self
                 .scanner
-                .next(up.fresh(), limit)
+                .next(up.fresh(), rules.max_packet_size)
                 .map_err(|error| departure::violation(error.to_string()))?;
             let (tag, taken, size) = match piece {
                 Piece::Nothing | Piece::Rest(0) => return Ok(Call::More),
@@ -65,6 +79,7 @@ impl Intake {
                 }
                 // Late COPY data, and a Flush of nothing: PostgreSQL answers neither.
                 (b'd' | b'c' | b'f' | b'H', _) => {}
+                (b'Q', _) if rules.no_simple_queries => return Err(departure::no_simple_queries()),
                 (tag, Skip::ToSync) if needs_server(tag) => {}
                 (tag, Skip::No) if needs_server(tag) => return Ok(Call::Server),
                 (other, _) => return Err(invalid_type(other)),
@@ -127,7 +142,8 @@ mod tests {
         }
 
         fn examine(&mut self) -> Result<Call, Departure> {
-            self.intake.examine(&mut self.up, &mut self.down, u32::MAX)
+            let rules = Rules { max_packet_size: u32::MAX, no_simple_queries: false };
+            self.intake.examine(&mut self.up, &mut self.down, rules)
         }
 
         /// The types of the messages that the client gets.

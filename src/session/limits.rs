@@ -18,7 +18,6 @@ pub(super) struct ClientLimits {
     /// Whether any of the times is set.
     any_time: AtomicBool,
     max_packet: AtomicU32,
-    log_disconnections: AtomicBool,
     log_pooler_errors: AtomicBool,
 }
 
@@ -72,11 +71,6 @@ impl ClientLimits {
         self.max_packet.load(Relaxed)
     }
 
-    /// `log_disconnections`
-    pub(super) fn log_disconnections(&self) -> bool {
-        self.log_disconnections.load(Relaxed)
-    }
-
     /// `log_pooler_errors`
     pub(super) fn log_pooler_errors(&self) -> bool {
         self.log_pooler_errors.load(Relaxed)
@@ -86,7 +80,6 @@ impl ClientLimits {
     fn set(&self, config: &Config, user: &str) -> bool {
         let times = config.client_timeouts(user);
         self.max_packet.store(config.limits.max_packet_size, Relaxed);
-        self.log_disconnections.store(config.log.disconnections, Relaxed);
         self.log_pooler_errors.store(config.log.pooler_errors, Relaxed);
         self.any_time.store(times.has_any(), Relaxed);
         let changed = [

@@ -180,8 +180,12 @@ pub(super) fn describe(pool: &ServerPool) -> String {
     let size = snapshot.size.map_or_else(|| "unlimited".to_owned(), |size| size.to_string());
     let failure =
         pool.failure().map_or_else(String::new, |error| format!(" The last server login failed: {error}."));
+    let obstacle = match pool.obstacle() {
+        Some(obstacle) => format!(" {obstacle}."),
+        None => String::new(),
+    };
     format!(
-        "Pool {}/{}: {} servers active, {} idle, {} being connected, pool_size {size}, {} clients waiting.{failure}",
+        "Pool {}/{}: {} servers active, {} idle, {} being connected, pool_size {size}, {} clients waiting.{obstacle}{failure}",
         snapshot.id.database,
         snapshot.id.user,
         snapshot.active,

@@ -4,17 +4,18 @@ use super::access::{self, Demand, Visitor};
 use super::client::{Admission, Credentials, Registration};
 use super::console::{self, Role};
 use super::departure::{self, Departure};
+use super::diary::Subject;
 use super::greeting::{Greeting, greet};
 use super::replication::{Enrolled, Replicating};
 use super::run::Session;
-use super::{CONSOLE, FAREWELL, Service, link, peers, told, welcome};
+use super::{CONSOLE, FAREWELL, Service, link, told, welcome};
 use crate::auth::ChannelBinding;
 use crate::auth::{Exchange, Proof, Step};
 use crate::config::{AuthMethod, Config};
 use crate::net::{Dialogue, Ends, Stream};
-use crate::pool::ServerPool;
+use crate::pool::{Presence, ServerPool};
 use crate::server::Settings;
-use crate::stats::{ClientRecord, Peer, Replication};
+use crate::stats::{ClientRecord, Peer, Replication, unix_micros};
 use crate::wire::backend::{self, AUTHENTICATION_OK, Status};
 use crate::wire::{ProtocolVersion, Report, Startup, sqlstate};
 use bytes::BytesMut;
@@ -32,8 +33,22 @@ const WELCOME: usize = 1152;
 pub(super) struct Front {
     dialogue: Dialogue,
     peer: Peer,
+    opening: Opening,
+    /// When it came, in microseconds since 1970.
+    since: u64,
+    /// Database and user, once they are known.
+    wants: Option<(String, String)>,
     /// What goes out with the next message that the client has to answer, in one write.
     out: BytesMut,
+}
+
+/// What is known of a connection when it is accepted.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Opening {
+    /// The number that the client will have.
+    pub(super) number: u64,
+    /// It came when the process was about to end.
+    pub(super) is_late: bool,
 }
 
 /// What became of a connection.
@@ -71,9 +86,10 @@ struct Applicant {
 }
 
 impl Front {
-    pub(super) fn new(stream: Stream, ends: Ends) -> Self {
+    pub(super) fn new(stream: Stream, ends: Ends, opening: Opening) -> Self {
         let peer = Peer::new(ends.peer, ends.local);
-        Self { dialogue: Dialogue::new(stream), peer, out: BytesMut::new() }
+        let (dialogue, out) = (Dialogue::new(stream), BytesMut::new());
+        Self { dialogue, peer, opening, since: unix_micros(), wants: None, out }
     }
 
     /// Everything up to the first ReadyForQuery. Not cancel safe: a connection whose arrival was dropped is to be
@@ -83,19 +99,37 @@ impl Front {
             Greeting::Startup(startup) => self.log_in(service, startup).await,
             Greeting::Cancel(key) => {
                 // Boxed, as few connections are for this.
-                Err(Box::pin(peers::cancel(service, &key)).await)
+                Err(Box::pin(service.cancel(&key)).await)
             }
+        }
+    }
+
+    /// Whom a line of the log is about.
+    fn subject(&self) -> Subject<'_> {
+        let wants = self.wants.as_ref();
+        Subject {
+            client: self.opening.number,
+            peer: &self.peer,
+            database: wants.map(|(database, _)| database.as_str()),
+            user: wants.map(|(_, user)| user.as_str()),
+            since: self.since,
         }
     }
 
     async fn log_in(&mut self, service: &Arc<Service>, mut startup: Startup) -> Result<Entrance, Departure> {
         let config = service.config.load_full();
         let applicant = self.identify(&mut startup)?;
+        if config.log.connections {
+            self.subject().login_attempt(applicant.replication.is_some());
+        }
         if is_console(&config, &applicant.database) {
             // The console takes no client's place, so that it can be reached when all are taken.
             let role = self.console_role(service, &config, &applicant).await?;
             let application_name = startup.take("application_name").unwrap_or_default();
             return self.enter_console(&config, role, applicant.user, application_name).await;
+        }
+        if self.opening.is_late {
+            return Err(departure::closing());
         }
         let admission = service
             .clients
@@ -131,6 +165,7 @@ impl Front {
         };
         let database = startup.take("database").filter(|database| !database.is_empty());
         let database = database.unwrap_or_else(|| user.clone());
+        self.wants = Some((database.clone(), user.clone()));
         Ok(Applicant { user, database, version, replication })
     }
 
@@ -178,9 +213,11 @@ impl Front {
                 }
                 Step::Denied(denial) => {
                     tracing::warn!(
+                        client = self.opening.number,
                         user = applicant.user,
                         database = applicant.database,
                         address = self.peer.address(),
+                        port = self.peer.port(),
                         "login denied: {}",
                         denial.reason()
                     );
@@ -248,21 +285,23 @@ impl Front {
         let Applicant { user, database, version, .. } = applicant;
         let mut asked = welcome::asked_for(startup, &config)?;
         told::add_host(&config.welcome, &self.dialogue.stream, config.listen.port, &mut asked);
-        let pool = pool_of(service, &config, &database, &user)?;
-        let in_pool = pool.clients.enter();
+        let (pool, presence) = pool_of(service, &config, &database, &user)?;
         let baseline = welcome::greeting(&pool).await?;
         let settings = welcome::adopt(&service.adopted, &pool, &baseline, asked).await?;
         let settings = service.shared.settings(settings);
         let application = settings.get("application_name").unwrap_or_default().to_owned();
-        let id = service.clients.number();
-        let record = ClientRecord::new(id, service.shared.identity(user, database, application), self.peer);
+        let record = ClientRecord::new(
+            self.opening.number,
+            service.shared.identity(user, database, application),
+            self.peer,
+        );
         let credentials = Credentials {
             record,
             version,
             peer: config.peering.id,
             cancels: Arc::clone(pool.cancels()),
             admission,
-            in_pool,
+            presence,
         };
         let registration = service
             .clients
@@ -294,23 +333,22 @@ impl Front {
         let mut asked = welcome::asked_for(startup, &config)?;
         told::add_host(&config.welcome, &self.dialogue.stream, config.listen.port, &mut asked);
         let parameters: BTreeMap<_, _> = asked.into_iter().collect();
-        let pool = pool_of(service, &config, &database, &user)?;
-        let in_pool = pool.clients.enter();
+        let (pool, presence) = pool_of(service, &config, &database, &user)?;
         let server = pool
             .dedicate(replication, &parameters)
             .await
             .map_err(|refusal| departure::refused(&refusal, &link::describe(&pool)))?;
         let application = parameters.get("application_name").cloned().unwrap_or_default();
-        let id = service.clients.number();
         let identity = service.shared.identity(user, database, application);
-        let record = ClientRecord::new(id, identity, self.peer).for_replication(Some(replication));
+        let record =
+            ClientRecord::new(self.opening.number, identity, self.peer).for_replication(Some(replication));
         let credentials = Credentials {
             record,
             version,
             peer: config.peering.id,
             cancels: Arc::clone(pool.cancels()),
             admission,
-            in_pool,
+            presence,
         };
         let registration = service
             .clients
@@ -324,13 +362,13 @@ impl Front {
         backend::put_ready(&mut self.out, Status::Idle);
         self.flush().await?;
         pool.traffic.count(|t| &t.logins);
-        let enrolled = Enrolled { registration, pool, server, replication, config };
+        let enrolled = Enrolled { registration, pool, server, config };
         Ok(Entrance::Replication(Box::new(enrolled)))
     }
 
     /// Turns a finished login into what goes on with the connection.
     pub(super) fn enter(self, service: &Service, entrance: Entrance) -> Arrival {
-        let Self { dialogue, peer, .. } = self;
+        let Self { dialogue, peer, opening, .. } = self;
         match entrance {
             Entrance::Client(admitted) => {
                 Arrival::Session(Box::new(Session::new(dialogue, admitted, service)))
@@ -339,7 +377,8 @@ impl Front {
                 Arrival::Replication(Box::new(Replicating::new(dialogue, *enrolled)))
             }
             Entrance::Console { user, application_name, role } => {
-                let visitor = console::Visitor { dialogue, peer, user, application_name, role };
+                let visitor =
+                    console::Visitor { dialogue, peer, number: opening.number, user, application_name, role };
                 Arrival::Console(Box::new(visitor))
             }
         }
@@ -355,14 +394,7 @@ impl Front {
                     "connection without a login"
                 );
             }
-            other => {
-                tracing::info!(
-                    address = self.peer.address(),
-                    port = self.peer.port(),
-                    "closing before login: {}",
-                    other.reason()
-                );
-            }
+            other => self.subject().closing(other, &service.config.load().log),
         }
         if let Departure::Dismissed(report) = departure {
             service.traffic.count(|t| &t.errors);
@@ -396,16 +428,13 @@ fn pool_of(
     config: &Config,
     database: &str,
     user: &str,
-) -> Result<Arc<ServerPool>, Departure> {
+) -> Result<(Arc<ServerPool>, Presence), Departure> {
     let forces_nobody = config.database(database).is_some_and(|entry| entry.user.is_none());
     if config.auth.method == AuthMethod::Any && forces_nobody {
         return Err(departure::nobody_to_log_in_as());
     }
-    let pool = service.pools.pool(config, database, user).ok_or_else(|| departure::no_database(database))?;
-    if service.pools.gate(database).is_disabled {
-        return Err(departure::disabled(database));
-    }
-    Ok(pool)
+    let entered = service.pools.enter(config, database, user);
+    entered.map_err(|closed| departure::closed(closed, database, user))
 }
 
 /// The console goes by the names that PgBouncer and pgweir have. A configuration can give the second one to a database, as

@@ -8,6 +8,7 @@ mod again;
 mod client;
 mod console;
 mod departure;
+mod diary;
 mod extended;
 mod greeting;
 mod idle;
@@ -43,9 +44,12 @@ use crate::config::Config;
 use crate::net::{Ends, Stream};
 use crate::pool::{Pools, Proofs, Users};
 use crate::server::Interner;
-use crate::stats::{Errors, Gauge, Traffic};
+use crate::stats::{Errors, Gauge, GaugeGuard, Traffic};
+use crate::wire::CancelKey;
 use arc_swap::ArcSwap;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -86,16 +90,60 @@ pub struct Service {
     pub shared: Shared,
     /// Prepared statements of all clients.
     pub interner: Arc<Interner>,
+    /// The process is about to end: who comes now is let in to the console only.
+    pub closing: AtomicBool,
+    /// Who may know a cancel key that this process does not.
+    pub elsewhere: OnceLock<Arc<dyn Elsewhere>>,
     /// Who answers on the console.
     pub console: Arc<dyn Console>,
+}
+
+/// Another process that has clients.
+pub trait Elsewhere: Send + Sync + std::fmt::Debug {
+    /// Has a cancel request carried out there, and is done when it has arrived.
+    fn cancel<'a>(&'a self, key: &'a CancelKey) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+}
+
+impl Service {
+    /// Cancels what the owner of a key runs or waits with, wherever it is, and returns when that has arrived.
+    pub async fn cancel(&self, key: &CancelKey) -> Departure {
+        peers::cancel(self, key).await
+    }
+}
+
+/// A connection that was accepted. From then on it counts, so that no shutdown overlooks it.
+#[derive(Debug)]
+pub struct Arriving {
+    /// The number that the client will have.
+    number: u64,
+    /// It came when the process was about to end.
+    is_late: bool,
+    counted: GaugeGuard,
+}
+
+impl Service {
+    /// Counts a connection that was just accepted.
+    #[must_use]
+    pub fn arriving(&self) -> Arriving {
+        Arriving {
+            number: self.clients.number(),
+            is_late: self.closing.load(Ordering::Acquire),
+            counted: self.logins.enter(),
+        }
+    }
 }
 
 /// Serves one connection to its end, and logs how it ended.
 ///
 /// The task is as large as its largest state, for as long as it lives. So all that is not an idle session or one with a
 /// server is in a box of its own, and gone when it is over.
-pub fn serve(service: Arc<Service>, stream: Stream, ends: Ends) -> impl Future<Output = ()> + Send {
-    let login = Box::pin(begin(Arc::clone(&service), stream, ends));
+pub fn serve(
+    service: Arc<Service>,
+    stream: Stream,
+    ends: Ends,
+    arriving: Arriving,
+) -> impl Future<Output = ()> + Send {
+    let login = Box::pin(begin(Arc::clone(&service), stream, ends, arriving));
     async move {
         match login.await {
             login::Arrival::Gone => {}
@@ -107,11 +155,11 @@ pub fn serve(service: Arc<Service>, stream: Stream, ends: Ends) -> impl Future<O
 }
 
 /// From accept to ReadyForQuery, under one deadline.
-async fn begin(service: Arc<Service>, stream: Stream, ends: Ends) -> login::Arrival {
+async fn begin(service: Arc<Service>, stream: Stream, ends: Ends, arriving: Arriving) -> login::Arrival {
     let service = &service;
-    let _counted = service.logins.enter();
     let limit = service.config.load().client.login;
-    let mut front = login::Front::new(stream, ends);
+    let Arriving { number, is_late, counted: _counted } = arriving;
+    let mut front = login::Front::new(stream, ends, login::Opening { number, is_late });
     let arrival = match limit {
         None => front.arrive(service).await,
         Some(limit) => {

@@ -77,6 +77,10 @@ pub struct DatabaseOverview {
     pub min_pool_size: u32,
     /// Age at which unused servers are closed; `None` means that a server is used once.
     pub server_lifetime: Option<Duration>,
+    /// Extra servers of each pool in need.
+    pub reserve_size: u32,
+    /// Clients that it may have; `None` is unlimited.
+    pub max_clients: Option<u32>,
     /// Servers over all users; `None` is unlimited.
     pub max_connections: Option<u32>,
     /// Servers that it has.
@@ -96,6 +100,10 @@ pub struct UserOverview {
     pub pool_size: Option<Option<u32>>,
     /// The user's own `pool_mode`.
     pub mode: Option<PoolMode>,
+    /// The user's own `reserve_pool_size`.
+    pub reserve_size: Option<u32>,
+    /// Clients that the user may have; `None` is unlimited.
+    pub max_clients: Option<u32>,
     /// Servers over all databases; `None` is unlimited.
     pub max_connections: Option<u32>,
     /// Servers that are logged in as this user.
@@ -167,6 +175,7 @@ fn console_pool(visitors: u64) -> PoolSnapshot {
         oldest_wait: Duration::ZERO,
         active: 0,
         idle: 0,
+        used: 0,
         tested: 0,
         cancelling: 0,
         cancels_waiting: 0,
@@ -191,6 +200,8 @@ fn console_database(config: &Config, console: &PoolSnapshot) -> DatabaseOverview
         pool_size: console.size,
         min_pool_size: 0,
         server_lifetime: config.pool.server_lifetime,
+        reserve_size: 0,
+        max_clients: None,
         max_connections: None,
         connections: 0,
         clients: console.clients,
@@ -222,6 +233,8 @@ fn database(config: &Config, name: &str, clients: u64) -> Option<DatabaseOvervie
         pool_size: settings.size,
         min_pool_size: settings.min_size,
         server_lifetime: settings.server_lifetime,
+        reserve_size: settings.reserve.size,
+        max_clients: config.max_db_clients(name),
         max_connections: settings.max_db_connections,
         connections: 0,
         clients,
@@ -257,6 +270,8 @@ fn users<'a>(
             name: name.to_owned(),
             pool_size: own.and_then(|user| user.pool_size),
             mode: own.and_then(|user| user.pool_mode),
+            reserve_size: own.and_then(|user| user.reserve_pool_size),
+            max_clients: config.max_user_clients(name),
             max_connections: own
                 .and_then(|user| user.max_user_connections)
                 .unwrap_or(config.limits.max_user_connections),

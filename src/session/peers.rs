@@ -5,7 +5,7 @@ use super::client::Cancelled;
 use super::departure::{self, Departure};
 use super::keys;
 use crate::config::{Peer, Peering};
-use crate::net::{Stream, connect};
+use crate::net::{SocketOptions, Stream, connect};
 use crate::pool::Whereabouts;
 use crate::stats::{Gauge, GaugeGuard};
 use crate::wire::CancelKey;
@@ -76,7 +76,12 @@ pub(super) async fn cancel(service: &Service, key: &CancelKey) -> Departure {
         Cancelled::NothingRuns => {}
         Cancelled::Failed(error) => tracing::warn!("cannot forward a cancel request: {error}"),
         Cancelled::TimedOut => return departure::cancel_wait_timeout(),
-        Cancelled::UnknownKey if config.peering.id == 0 => {}
+        Cancelled::UnknownKey if config.peering.id == 0 || keys::peer(key) == Some(config.peering.id) => {
+            // Unless its client is gone, it is one of a process that this one has taken over from.
+            if let Some(elsewhere) = service.elsewhere.get() {
+                elsewhere.cancel(key).await;
+            }
+        }
         Cancelled::UnknownKey => {
             let whereabouts = service.pools.whereabouts();
             match service.peers.forward(&config.peering, whereabouts, key).await {
@@ -116,10 +121,6 @@ impl Peers {
         key: &CancelKey,
     ) -> Result<(), Lost> {
         let id = keys::peer(key).ok_or(Lost::NoPeer)?;
-        if id == peering.id {
-            // It is for a client of this process, who has left.
-            return Ok(());
-        }
         let pool = self.pool(peering, id).ok_or(Lost::Unknown(id))?;
         let key = keys::passed_on(key).ok_or(Lost::Circle)?;
         let turn = pool.connected(whereabouts);
@@ -181,7 +182,7 @@ impl PeerPool {
                 }
             };
             for site in sites {
-                match connect(&site.address).await {
+                match connect(&site.address, &SocketOptions::default()).await {
                     Ok(stream) => return Ok(stream),
                     Err(error) => last = io::Error::new(error.kind(), format!("{}: {error}", site.address)),
                 }

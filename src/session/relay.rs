@@ -2,6 +2,7 @@
 //! cannot be written to is not read for, so a slow reader holds back its sender, not memory.
 
 use super::again;
+use super::client::Order;
 use super::departure::{self, Departure};
 use super::link::{Farewell, Link};
 use super::run::Session;
@@ -56,6 +57,9 @@ impl Session {
     ) -> Poll<Result<(), Parting>> {
         loop {
             self.heed_orders_to_end()?;
+            if mode == PoolMode::Session && self.client.has_order(Order::Reconsider) {
+                self.reconsider(link)?;
+            }
             let pulled = self.pull(link, cx)?;
             // What the client has sent may have waited for what has just come. It is its turn, not another client's: that
             // one could bring about the same wait, and so on for ever.
@@ -85,13 +89,27 @@ impl Session {
         }
     }
 
+    /// Cuts a session whose server is to be replaced, once it is outside of a transaction (`server_fast_close`).
+    fn reconsider(&self, link: &Link) -> Result<(), Parting> {
+        let cuts = self.pool.with_settings(|settings| settings.care.fast_close);
+        if !cuts || !self.pool.is_to_be_replaced(link.server.record()) {
+            self.client.take_order(Order::Reconsider);
+            return Ok(());
+        }
+        let state = &link.server.state;
+        let is_outside =
+            state.pending.is_settled() && state.transaction == Status::Idle && !self.up.has_output();
+        if is_outside { Err(departure::reconfigured().into()) } else { Ok(()) }
+    }
+
     /// Moves bytes from the client to the server; tells whether it is worth another turn.
     fn push(&mut self, link: &mut Link, cx: &mut Context<'_>) -> Result<bool, Parting> {
         if link.server.state.rerun.is_due() {
             again::advance(link, &mut self.up, &self.interner)?;
         }
         if !link.server.state.rerun.is_due() {
-            upstream::forward(link, &mut self.up, &self.interner, self.limits.max_packet())?;
+            let rules = self.rules();
+            upstream::forward(link, &mut self.up, &self.interner, rules)?;
         }
         self.log_refusal(link);
         link.note_request(&self.client.record);

@@ -3,17 +3,17 @@
 
 use super::client::{Order, Registration};
 use super::departure::{self, Departure};
+use super::diary::Subject;
 use super::{FAREWELL, Service};
 use crate::config::Config;
 use crate::net::{Dialogue, Pipe, Stream};
 use crate::pool::{Dedicated, ServerPool};
 use crate::server::{Health, ServerFault, pass_all};
-use crate::stats::{ClientState, Replication, ServerState, unix_micros};
+use crate::stats::{ClientState, ServerState, unix_micros};
 use crate::wire::{Report, sqlstate};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
@@ -28,7 +28,6 @@ pub(super) struct Replicating {
     server: Dedicated,
     client: Registration,
     pool: Arc<ServerPool>,
-    replication: Replication,
     /// `max_packet_size`.
     limit: u32,
     /// Whether the client has said goodbye.
@@ -42,20 +41,18 @@ pub(super) struct Enrolled {
     pub(super) registration: Registration,
     pub(super) pool: Arc<ServerPool>,
     pub(super) server: Dedicated,
-    pub(super) replication: Replication,
     pub(super) config: Arc<Config>,
 }
 
 impl Replicating {
     pub(super) fn new(dialogue: Dialogue, enrolled: Enrolled) -> Self {
-        let Enrolled { registration, pool, server, replication, config } = enrolled;
+        let Enrolled { registration, pool, server, config } = enrolled;
         Self {
             stream: dialogue.stream,
             up: dialogue.input,
             server,
             client: registration,
             pool,
-            replication,
             limit: config.limits.max_packet_size,
             terminated: false,
             last: None,
@@ -65,32 +62,20 @@ impl Replicating {
 
 /// Lives it to its end.
 pub(super) async fn run(service: Arc<Service>, mut session: Box<Replicating>) {
-    session.begin(&service.config.load());
+    session.begin();
     let departure = poll_fn(|cx| session.poll(cx)).await;
     session.client.unlink();
     session.end(&service, departure).await;
 }
 
 impl Replicating {
-    fn begin(&self, config: &Config) {
+    fn begin(&self) {
         let record = &self.client.record;
         record.enter(ClientState::Active, Some(self.server.record().id));
         self.server.record().enter(ServerState::Active, Some(record.id));
         // The server is nobody else's, so a cancel can hit nobody else.
         self.server.cancel_handle().set_busy(true);
         self.client.link(self.server.cancel_handle());
-        if config.log.connections {
-            tracing::info!(
-                client = record.id,
-                user = record.who.user,
-                database = record.who.database,
-                address = record.peer.address(),
-                port = record.peer.port(),
-                application = record.who.application_name,
-                replication = Replication::shown(Some(self.replication)),
-                "login"
-            );
-        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Departure> {
@@ -185,32 +170,17 @@ impl Replicating {
     /// Tells the client why, as far as it listens, and logs it. The server ends with this.
     async fn end(mut self: Box<Self>, service: &Service, departure: Departure) {
         let config = service.config.load_full();
-        let record = &self.client.record;
         let between = self.server.is_between_messages();
         let mut down = self.server.take_undelivered();
         if let Departure::Dismissed(report) = &departure {
             self.pool.traffic.count(|t| &t.errors);
             service.errors.count(&report.message);
-            if config.log.pooler_errors {
-                tracing::warn!(client = record.id, sqlstate = %report.code, "pooler error: {}", report.message);
-            }
             if between {
                 // A report of our own is never too long for a message.
                 let _fits = down.insert(|out| report.put(out));
             }
         }
-        if config.log.disconnections {
-            tracing::info!(
-                client = record.id,
-                user = record.who.user,
-                database = record.who.database,
-                address = record.peer.address(),
-                port = record.peer.port(),
-                age = ?Duration::from_micros(unix_micros().saturating_sub(record.connected)),
-                "closing because: {}",
-                departure.reason()
-            );
-        }
+        Subject::of(&self.client.record).closing(&departure, &config.log);
         drop(self.server);
         if !matches!(departure, Departure::Vanished(_)) && down.has_output() {
             let stream = &mut self.stream;

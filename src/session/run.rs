@@ -2,7 +2,8 @@
 
 use super::client::{Order, Registration};
 use super::departure::{self, Departure};
-use super::idle::{Call, Intake};
+use super::diary::Subject;
+use super::idle::{Call, Intake, Rules};
 use super::limits::ClientLimits;
 use super::link::{Link, OwnStatements, Tracking, describe};
 use super::login::Admitted;
@@ -44,22 +45,21 @@ pub(super) struct Session {
     pub(super) client: Registration,
     pub(super) limits: Arc<ClientLimits>,
     pub(super) timer: Timer,
+    no_simple_queries: bool,
 }
+
+/// What comes of a wait: a server, or why not and what the pool looked like then.
+type Served = Result<ServerCheckout, (Refusal, String)>;
 
 /// Lives a session to its end.
 pub(super) async fn run(service: Arc<Service>, mut session: Box<Session>) {
-    let record = &session.client.record;
-    if service.config.load().log.connections {
-        tracing::info!(
-            client = record.id,
-            user = record.who.user,
-            database = record.who.database,
-            address = record.peer.address(),
-            port = record.peer.port(),
-            application = record.who.application_name,
-            "login"
-        );
-    }
+    let who = &session.client.record.who;
+    tracing::debug!(
+        user = who.user,
+        database = who.database,
+        application = who.application_name,
+        "logged in"
+    );
     let departure = session.live().await;
     Box::pin(session.bid_farewell(service, departure)).await;
 }
@@ -77,6 +77,7 @@ impl Session {
             interner: Arc::clone(&service.interner),
             limits: service.shared.limits(&registration.record.who.user, || service.config.load_full()),
             timer: Timer::default(),
+            no_simple_queries: service.config.load().crowd.no_simple_queries,
             pool,
             client: registration,
         }
@@ -132,7 +133,8 @@ impl Session {
             let call = if self.up.fresh().is_empty() {
                 Call::More
             } else {
-                self.intake.examine(&mut self.up, &mut self.down, self.limits.max_packet())?
+                let rules = self.rules();
+                self.intake.examine(&mut self.up, &mut self.down, rules)?
             };
             if self.down.has_output()
                 && let Poll::Ready(Err(_)) = self.down.poll_drain(cx, &mut self.stream)
@@ -173,6 +175,7 @@ impl Session {
     /// Orders to a session without a server.
     fn heed_orders(&self) -> Result<(), Departure> {
         self.heed_orders_to_end()?;
+        self.client.take_order(Order::Reconsider); // of a server that it does not have
         if self.client.has_order(Order::Leave) {
             return Err(Report::fatal(sqlstate::ADMIN_SHUTDOWN, "server shutting down").into());
         }
@@ -208,6 +211,11 @@ impl Session {
         }
     }
 
+    /// What the client may send.
+    pub(super) fn rules(&self) -> Rules {
+        Rules { max_packet_size: self.limits.max_packet(), no_simple_queries: self.no_simple_queries }
+    }
+
     /// Waits in line for a server; `None` when the wait was cancelled and the client was told so. A client that leaves
     /// leaves the line at once.
     async fn wait_in_line(&mut self) -> Result<Option<ServerCheckout>, Departure> {
@@ -216,7 +224,9 @@ impl Session {
         self.client.record.requested_at(unix_micros_at(since));
         self.client.wait_in_line();
         let pool = Arc::clone(&self.pool);
-        let waited: Result<Option<Result<ServerCheckout, Refusal>>, Departure> = {
+        let waited: Result<Option<Served>, Departure> = {
+            let mut notice =
+                pool.with_settings(|settings| settings.query_wait_notify).map(|after| since + after);
             let mut checkout = std::pin::pin!(pool.stand_in_line(since));
             poll_fn(|cx| {
                 self.heed_orders()?;
@@ -225,16 +235,28 @@ impl Session {
                 }
                 while self.poll_read(cx)?.is_ready() {}
                 if let Poll::Ready(result) = checkout.as_mut().poll(cx) {
-                    return Poll::Ready(Ok(Some(result)));
+                    return Poll::Ready(Ok(Some(result.map_err(|refusal| (refusal, describe(&pool))))));
                 }
-                self.timer.poll(cx, pool.deadline(since)).map(|()| Ok(Some(Err(Refusal::TimedOut))))
+                if self.timer.poll(cx, notice).is_ready() {
+                    notice = None;
+                    self.tell_of_the_line(&pool);
+                }
+                if self.down.has_output()
+                    && let Poll::Ready(Err(_)) = self.down.poll_drain(cx, &mut self.stream)
+                {
+                    return Poll::Ready(Err(Departure::Vanished("client unexpected eof")));
+                }
+                // It is described while this client is still in line, and so is counted with the others.
+                self.timer
+                    .poll(cx, pool.deadline(since))
+                    .map(|()| Ok(Some(Err((Refusal::TimedOut, describe(&pool))))))
             })
             .await
         };
         self.client.unlink();
         match waited? {
             Some(Ok(server)) => Ok(Some(server)),
-            Some(Err(refusal)) => Err(departure::refused(&refusal, &describe(&self.pool))),
+            Some(Err((refusal, pool))) => Err(departure::refused(&refusal, &pool)),
             None => {
                 let report =
                     Report::error(sqlstate::QUERY_CANCELED, "canceling statement due to user request");
@@ -242,6 +264,16 @@ impl Session {
                 Ok(None)
             }
         }
+    }
+
+    /// Tells the client that it is in line. While the pool is held back on purpose nobody needs to hear it.
+    fn tell_of_the_line(&mut self, pool: &ServerPool) {
+        if pool.is_held_back() {
+            return;
+        }
+        let report = departure::in_line(&describe(pool));
+        // A report of our own is never too long for a message.
+        let _fits = self.down.insert(|out| report.put(out));
     }
 
     /// Has a server work for the client.
@@ -284,6 +316,10 @@ impl Session {
         let clean = server.settle(&self.up);
         self.down = server.take_undelivered();
         match clean {
+            Ok(_) if self.pool.resets_always() => {
+                let reset = self.pool.settings().server_reset_query.clone();
+                tokio::spawn(recover(server, Pipe::default(), reset));
+            }
             Ok(clean) if !server.cancel_handle().is_fenced() => server.release_since(clean, quiet),
             Ok(_) => drop(tokio::spawn(release_behind_fence(server))),
             Err(why) => tracing::debug!(server = server.record().id, "server is not used again: {why}"),
@@ -304,6 +340,7 @@ impl Session {
             let up = std::mem::take(&mut self.up);
             let reset = match mode {
                 PoolMode::Session => self.pool.settings().server_reset_query.clone(),
+                _ if self.pool.resets_always() => self.pool.settings().server_reset_query.clone(),
                 PoolMode::Transaction | PoolMode::Statement => String::new(),
             };
             tokio::spawn(recover(server, up, reset));
@@ -317,35 +354,20 @@ impl Session {
     /// Logs that a message of this client was refused, if one was.
     pub(super) fn log_refusal(&self, link: &mut Link) {
         if let Some(limit) = link.refusal.take().filter(|_| self.limits.log_pooler_errors()) {
-            let (client, report) = (self.client.record.id, limit.report());
-            tracing::warn!(client, sqlstate = %report.code, "pooler error: {}", report.message);
+            let report = limit.report();
+            Subject::of(&self.client.record).pooler_error(&report.code, &report.message);
         }
     }
 
     /// Tells the client why, as far as it listens, and logs it.
     async fn bid_farewell(mut self: Box<Self>, service: Arc<Service>, departure: Departure) {
-        let record = &self.client.record;
         if let Departure::Dismissed(report) = &departure {
             self.pool.traffic.count(|t| &t.errors);
             service.errors.count(&report.message);
-            if service.config.load().log.pooler_errors {
-                tracing::warn!(client = record.id, sqlstate = %report.code, "pooler error: {}", report.message);
-            }
             // A report of our own is never too long for a message.
             let _fits = self.down.insert(|out| report.put(out));
         }
-        if self.limits.log_disconnections() {
-            tracing::info!(
-                client = record.id,
-                user = record.who.user,
-                database = record.who.database,
-                address = record.peer.address(),
-                port = record.peer.port(),
-                age = ?Duration::from_micros(unix_micros().saturating_sub(record.connected)),
-                "closing because: {}",
-                departure.reason()
-            );
-        }
+        Subject::of(&self.client.record).closing(&departure, &service.config.load().log);
         if !matches!(departure, Departure::Vanished(_)) && self.down.has_output() {
             let (down, stream) = (&mut self.down, &mut self.stream);
             let _heard_or_not = timeout(FAREWELL, poll_fn(|cx| down.poll_drain(cx, stream))).await;

@@ -3,6 +3,7 @@
 
 use super::admission::{self, Limit};
 use super::departure::{self, Departure};
+use super::idle::Rules;
 use super::link::{Farewell, Link, Rest, Tracking};
 use super::named::{self, Rewritten};
 use super::spelled;
@@ -79,13 +80,13 @@ pub(super) fn forward(
     link: &mut Link,
     up: &mut Pipe,
     interner: &Interner,
-    limit: u32,
+    rules: Rules,
 ) -> Result<(), Departure> {
     while link.farewell == Farewell::No && !link.server.state.pending.is_full() {
         let piece = link
             .server
             .sending
-            .next(up.fresh(), limit)
+            .next(up.fresh(), rules.max_packet_size)
             .map_err(|error| departure::violation(error.to_string()))?;
         let message = match piece {
             Piece::Nothing | Piece::Rest(0) => return Ok(()),
@@ -104,6 +105,9 @@ pub(super) fn forward(
                 Message { tag, body, size, behind: up.fresh().get(size..).unwrap_or_default() }
             }
         };
+        if rules.no_simple_queries && message.tag == b'Q' {
+            return Err(departure::no_simple_queries());
+        }
         if must_wait(link, interner, &message) {
             return Ok(());
         }

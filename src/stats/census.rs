@@ -298,6 +298,8 @@ states! {
         Tested = 3 => "tested",
         /// Held back until a cancel that was sent for it has arrived.
         BeingCanceled = 4 => "being_canceled",
+        /// In the pool, to be checked before a client gets it.
+        Used = 5 => "used",
     }
 }
 

@@ -140,9 +140,8 @@ log_disconnections = 0
 {os.environ.get("PGWEIR_CLIENTS_SETTINGS", "")}
 """
         )
-        # PgBouncer, like PostgreSQL, refuses to be root.
-        as_user = unprivileged() if program.endswith("pgbouncer") else []
-        super().__init__([*as_user, program, str(config)], folder / "pooler.log", port, signal.SIGKILL)
+        # Like PostgreSQL, neither pgweir nor PgBouncer wants to be root.
+        super().__init__([*unprivileged(), program, str(config)], folder / "pooler.log", port, signal.SIGKILL)
 
 
 def find_postgres():

@@ -45,6 +45,8 @@ impl PgweirBuilder {
             .database("*", &format!("host=127.0.0.1 port={server}"))
             .setting("listen_addr", "127.0.0.1")
             .setting("unix_socket_dir", "")
+            // A client that says nothing is to be seen at once.
+            .setting("tcp_defer_accept", 0)
             .setting("auth_type", "scram-sha-256")
             .setting("admin_users", "admin")
             .setting("stats_users", "stats")

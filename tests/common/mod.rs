@@ -12,6 +12,7 @@ mod installation;
 pub mod look;
 pub mod pooler;
 pub mod postgres;
+pub mod program;
 pub mod raw;
 pub mod rival;
 mod watchdog;
@@ -77,7 +78,7 @@ pub fn pgbouncer() -> Option<String> {
     program.exists().then(|| program.display().to_string())
 }
 
-/// A command that runs as the `postgres` user where the tests run as root: neither PostgreSQL nor PgBouncer
+/// A command that runs as the `postgres` user where the tests run as root: neither PostgreSQL nor pgweir nor PgBouncer
 /// accepts to be root.
 pub fn unprivileged(program: impl AsRef<std::ffi::OsStr>) -> std::process::Command {
     if !is_root() {
@@ -95,12 +96,12 @@ pub fn give_to_unprivileged(path: &Path) {
     }
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0
 }
 
 /// Runs a command to its end; panics with its output when it fails.
-fn run(command: &mut std::process::Command) -> String {
+pub fn run(command: &mut std::process::Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
@@ -108,6 +109,6 @@ fn run(command: &mut std::process::Command) -> String {
 }
 
 /// Sends a signal by its name: `TERM`, `HUP`, `USR1` and so on.
-fn kill(pid: u32, signal: &str) {
+pub fn kill(pid: u32, signal: &str) {
     run(std::process::Command::new("sh").arg("-c").arg(format!("kill -s {signal} {pid}")));
 }

@@ -232,8 +232,8 @@ struct Place {
 fn command(file: &Path, program: Option<String>) -> Command {
     let usual = || std::env::var("PGWEIR_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_pgweir").to_owned());
     let program = program.unwrap_or_else(usual);
-    let mut command =
-        if program.ends_with("pgbouncer") { unprivileged(program) } else { Command::new(program) };
+    // Neither pgweir nor PgBouncer wants to be root.
+    let mut command = unprivileged(program);
     command.arg(file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     command
 }

@@ -13,13 +13,13 @@ pub(in crate::admin) fn databases(database: &DatabaseOverview) -> Row {
         database.forced_user.as_ref(),
         limit(database.pool_size),
         database.min_pool_size,
-        0, // reserve_pool_size
+        database.reserve_size,
         database.server_lifetime.map_or(0, |lifetime| lifetime.as_secs()),
         database.mode.map(PoolMode::as_str),
         database.balance.map(Balance::as_str),
         limit(database.max_connections),
         database.connections,
-        0, // max_client_connections
+        limit(database.max_clients),
         database.clients,
         u32::from(database.gate.is_paused),
         u32::from(database.gate.is_disabled),
@@ -31,11 +31,11 @@ pub(in crate::admin) fn users(user: &UserOverview) -> Row {
     row![
         &user.name,
         user.pool_size.map_or_else(String::new, |size| format!("{:9}", limit(size))),
-        "", // reserve_pool_size
+        user.reserve_size.map_or_else(String::new, |size| format!("{size:9}")),
         user.mode.map(PoolMode::as_str),
         limit(user.max_connections),
         user.connections,
-        0, // max_user_client_connections
+        limit(user.max_clients),
         user.clients,
     ]
 }
@@ -64,6 +64,8 @@ mod tests {
             pool_size: None,
             min_pool_size: 1,
             server_lifetime: Some(Duration::from_secs(3600)),
+            reserve_size: 3,
+            max_clients: Some(90),
             max_connections: Some(50),
             connections: 7,
             clients: 80,
@@ -71,7 +73,7 @@ mod tests {
         };
         let row = databases(&overview);
         assert_eq!(row.len(), columns::DATABASES.len());
-        let golden = "app NULL 5432 app_production NULL 0 1 0 3600 NULL NULL 50 7 0 80 1 0";
+        let golden = "app NULL 5432 app_production NULL 0 1 3 3600 NULL NULL 50 7 90 80 1 0";
         assert_eq!(shown(&row).join(" "), golden);
         overview.host = Some("db".to_owned());
         overview.mode = Some(PoolMode::Session);
@@ -85,13 +87,15 @@ mod tests {
             name: "alice".to_owned(),
             pool_size: Some(Some(5)),
             mode: None,
+            reserve_size: Some(2),
+            max_clients: Some(6),
             max_connections: None,
             connections: 3,
             clients: 4,
         };
         let row = users(&overview);
         assert_eq!(row.len(), columns::USERS.len());
-        assert_eq!(shown(&row), ["alice", "        5", "", "NULL", "0", "3", "0", "4"]);
+        assert_eq!(shown(&row), ["alice", "        5", "        2", "NULL", "0", "3", "6", "4"]);
         let row = users(&UserOverview { pool_size: None, ..overview });
         assert_eq!(shown(&row)[1], "");
     }

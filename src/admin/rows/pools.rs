@@ -27,7 +27,7 @@ fn pool(pool: &PoolSnapshot) -> Row {
         pool.cancelling,
         pool.being_canceled,
         pool.idle,
-        0, // sv_used: idle servers need no check here
+        pool.used,
         pool.tested,
         pool.login,
         wait / 1_000_000,
@@ -79,6 +79,7 @@ mod tests {
             oldest_wait: Duration::from_micros(3_000_042),
             active: 3,
             idle: 4,
+            used: 7,
             tested: 1,
             cancelling: 7,
             cancels_waiting: 8,
@@ -92,7 +93,7 @@ mod tests {
         let row = pool(&snapshot);
         let shown: Vec<_> = row.iter().map(Cell::as_text).collect();
         assert_eq!(shown.len(), columns::POOLS.len());
-        let golden = "app alice 7 2 7 8 3 7 5 4 0 1 6 3 42 transaction";
+        let golden = "app alice 7 2 7 8 3 7 5 4 7 1 6 3 42 transaction";
         assert_eq!(shown[..16], golden.split(' ').map(Some).collect::<Vec<_>>());
         assert_eq!(shown[16], None);
     }

@@ -2,6 +2,7 @@
 
 mod dialling;
 mod failures;
+mod holding;
 mod line;
 mod programs;
 mod refusals;
@@ -10,7 +11,7 @@ mod seats;
 mod shared;
 
 use super::{Checkout, Connector, Pool, PoolId, Pooled, Quota, Quotas, Refusal, Shared};
-use crate::config::{Host, Hosts, PoolMode, PoolSettings, StatementLimits};
+use crate::config::{Care, Host, Hosts, PoolMode, PoolSettings, Reserve, StatementLimits};
 use crate::server::{DialError, Parameters};
 use crate::stats::Peer;
 use std::collections::{BTreeMap, VecDeque};
@@ -67,6 +68,9 @@ struct World {
     /// Dials that wait to be told how they end.
     asked: Mutex<VecDeque<oneshot::Sender<Fate>>>,
     close_takes: Mutex<Duration>,
+    check_takes: Mutex<Duration>,
+    checks: AtomicUsize,
+    checking: AtomicUsize,
     vitals: Mutex<Vec<Arc<Vitals>>>,
     dials: AtomicUsize,
     under_way: AtomicUsize,
@@ -81,6 +85,8 @@ struct World {
 struct Vitals {
     number: u32,
     quiet: AtomicBool,
+    /// Whether it answers a check.
+    answers: AtomicBool,
     gone: AtomicBool,
 }
 
@@ -114,6 +120,9 @@ impl World {
             otherwise: Mutex::new(AT_ONCE),
             asked: Mutex::default(),
             close_takes: Mutex::default(),
+            check_takes: Mutex::default(),
+            checks: AtomicUsize::new(0),
+            checking: AtomicUsize::new(0),
             vitals: Mutex::default(),
             dials: AtomicUsize::new(0),
             under_way: AtomicUsize::new(0),
@@ -126,7 +135,8 @@ impl World {
     fn bear(self: &Arc<Self>) -> Fake {
         let mut all = self.vitals.lock().unwrap();
         let number = u32::try_from(all.len()).unwrap();
-        let vitals = Arc::new(Vitals { number, quiet: AtomicBool::new(true), gone: AtomicBool::new(false) });
+        let (quiet, answers, gone) = (AtomicBool::new(true), AtomicBool::new(true), AtomicBool::new(false));
+        let vitals = Arc::new(Vitals { number, quiet, answers, gone });
         all.push(Arc::clone(&vitals));
         let live = self.live.fetch_add(1, Ordering::SeqCst) + 1;
         self.peak.fetch_max(live, Ordering::SeqCst);
@@ -193,6 +203,16 @@ impl Pooled for Fake {
 
     fn is_quiet(&self) -> bool {
         self.vitals.quiet.load(Ordering::SeqCst)
+    }
+
+    async fn check(&mut self, _query: &str) -> bool {
+        let _checking = Counted::new(&self.world.checking);
+        self.world.checks.fetch_add(1, Ordering::SeqCst);
+        let pause = *self.world.check_takes.lock().unwrap();
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
+        self.vitals.answers.load(Ordering::SeqCst)
     }
 
     async fn close(self) {
@@ -286,11 +306,12 @@ impl Bench {
     fn check(&self, held: usize) {
         let under_way = self.world.under_way.load(Ordering::SeqCst);
         let closing = self.world.closing.load(Ordering::SeqCst);
+        let stale = self.pool.stale_count() + self.world.checking.load(Ordering::SeqCst);
         let idle = self.pool.idle_count();
         assert_eq!(self.used(), self.world.live() + under_way, "a seat leaked");
         assert_eq!(self.pool.dialling_count(), under_way as u64, "dials are miscounted");
         assert_eq!(self.pool.servers().len(), self.world.live(), "the roll is wrong");
-        assert_eq!(idle + held + closing, self.world.live(), "a server is lost");
+        assert_eq!(idle + stale + held + closing, self.world.live(), "a server is lost");
         assert!(idle == 0 || self.waiting() == 0, "{idle} servers idle while {} wait", self.waiting());
     }
 }
@@ -354,6 +375,10 @@ fn settings() -> PoolSettings {
         share_unnamed_statements: true,
         max_prepared_statements: 200,
         statement_limits: StatementLimits::default(),
+        reserve: Reserve::default(),
+        care: Care::default(),
+        query_wait_notify: None,
+        tcp: crate::config::TcpOptions::default(),
         lookup: None,
     }
 }

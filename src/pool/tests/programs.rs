@@ -1,6 +1,7 @@
 //! Random programs over one to three pools of one database, checked after each step.
 
 use super::*;
+use crate::config::Check;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -19,6 +20,7 @@ enum Op {
     KillIdle(usize),
     Evict(usize),
     CloseSlowly(usize, u64),
+    HoldBack(usize, bool),
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -41,6 +43,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any.clone().prop_map(Op::Reconnect),
         1 => any.clone().prop_map(Op::KillIdle),
         1 => any.clone().prop_map(Op::Evict),
+        1 => (any.clone(), proptest::bool::ANY).prop_map(|(pool, held)| Op::HoldBack(pool, held)),
         1 => (any, 0..2000_u64).prop_map(|(pool, millis)| Op::CloseSlowly(pool, millis)),
     ]
 }
@@ -117,6 +120,10 @@ impl Model {
                 query_wait_timeout: Some(WAIT),
                 server_lifetime: Some(60 * SECOND),
                 server_idle_timeout: Some(20 * SECOND),
+                care: Care {
+                    check: Some(Check { delay: 2 * SECOND, query: String::new() }),
+                    ..Care::default()
+                },
                 ..settings()
             };
             let quotas = quotas(&settings, &database);
@@ -154,6 +161,10 @@ impl Model {
             Op::Reconnect(number) => {
                 settle().await;
                 self.bench(number).pool.reconnect();
+            }
+            Op::HoldBack(number, held) => {
+                settle().await;
+                self.bench(number).pool.hold_back(held);
             }
             Op::KillIdle(number) => {
                 settle().await;
@@ -209,6 +220,9 @@ impl Model {
             assert_eq!(bench.waiting(), waiting, "the line is wrong");
             assert!(bench.pool.queue().1 <= WAIT + SECOND, "one waits for too long");
             assert!(bench.pool.dialling_count() <= 4, "too many dials");
+            if bench.pool.is_held_back() {
+                assert_eq!((bench.pool.idle_count(), bench.pool.stale_count()), (0, 0), "kept in a pause");
+            }
             if waiting > 0 {
                 self.check_progress(bench);
             }
@@ -219,9 +233,16 @@ impl Model {
     /// server under it that could go.
     fn check_progress(&self, bench: &Bench) {
         let is_full = |quota: &Quota| quota.limit().is_some_and(|limit| quota.used() >= limit);
-        let could_make_room = |other: &Bench| other.waiting() == 0 && other.pool.idle_count() > 0;
+        let could_make_room =
+            |other: &Bench| other.waiting() == 0 && other.pool.idle_count() + other.pool.stale_count() > 0;
         let makes_room = |other: &Bench| other.world.closing.load(Ordering::SeqCst) > 0;
-        let for_good_reason = bench.pool.dialling_count() > 0
+        let (dialling, waiting) = (bench.pool.dialling_count(), bench.waiting() as u64);
+        assert!(
+            bench.pool.stale_count() == 0 || dialling >= waiting,
+            "a server is not checked for who waits"
+        );
+        let for_good_reason = dialling > 0
+            || bench.pool.is_held_back()
             || bench.pool.health().retry_at().is_some()
             || is_full(&bench.pool.quotas().pool)
             || (is_full(&self.database)
@@ -238,6 +259,7 @@ impl Model {
         for bench in &self.benches {
             bench.world.always(AT_ONCE);
             while bench.world.answer(Fate::Success) {}
+            bench.pool.hold_back(false);
         }
         pass(100 * SECOND).await;
         for bench in &self.benches {
