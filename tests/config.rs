@@ -227,7 +227,7 @@ log_stats = on
 listen_port = 65536
 default_pool_size = one
 auth_file = x
-max_client_conn = many
+unix_socket_mode = 0999
 [databases]
 pgbouncer = host=a
 a = host=a,b hots=c port=0
@@ -248,7 +248,7 @@ metrics_listen = 9127
         "F:5: [pgbouncer] log_stats: \"on\" is not allowed: expected 0 or 1",
         "F:6: [pgbouncer] listen_port: \"65536\" is not allowed: expected a whole number from 0 to 65535",
         "F:7: [pgbouncer] default_pool_size: \"one\" is not allowed: expected a whole number from 0 to 2147483647",
-        "F:9: [pgbouncer] max_client_conn: \"many\" is not allowed: expected a whole number from 0 to 2147483647",
+        "F:9: [pgbouncer] unix_socket_mode: \"0999\" is not allowed: expected permission bits such as 0770",
         "F:11: [databases] pgbouncer: this name is reserved for the console",
         "F:12: [databases] a hots: unknown key, did you mean host?",
         "F:12: [databases] a port: \"0\" is not allowed: expected a whole number from 1 to 65535",

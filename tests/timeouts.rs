@@ -209,7 +209,8 @@ async fn server_idle_timeout() {
 async fn a_server_lifetime_of_0_uses_each_server_once() {
     for builder in [
         pooler().setting("server_lifetime", 0),
-        pooler().setting("server_lifetime", 600).database("weir", &entry("server_lifetime=0")),
+        // In an entry, 0 is the general value.
+        pooler().setting("server_lifetime", 0).database("weir", &entry("server_lifetime=0")),
     ] {
         let pooler = builder.pool_size(1).start();
         let mut raw = pooler.raw().await;
