@@ -138,7 +138,7 @@ impl<C: Connector> Pool<C> {
             if let Some(at) = retry_at.filter(|&at| at > now) {
                 return Some(at);
             }
-            let Some(lane) = self.shared.lanes.take(&self.settings.load(), &self.wake) else { return None };
+            let lane = self.shared.lanes.take(&self.settings.load(), &self.wake)?;
             // Read before it is looked whether the pool is held back, so that a server of a later one is outdated.
             let generation = self.generation.load(Ordering::SeqCst);
             match self.quotas.take() {
