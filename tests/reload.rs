@@ -273,6 +273,7 @@ async fn another_forced_user_is_for_new_clients() {
     former.query("COMMIT").await;
     assert_eq!(waiting.expect("T D C Z").await[1].columns()[0].as_deref(), Some("weir"));
     assert_eq!(former.value("SELECT current_user").await.as_deref(), Some("weir"));
+    assert!(pooler.hang_up(with("user=weir_md5")).await);
     drop((former, waiting));
     let look =
         "SELECT (count(*) = 0)::int::int8 FROM pg_stat_activity WHERE datname = $1 AND usename = 'weir'";

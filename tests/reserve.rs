@@ -29,7 +29,11 @@ async fn holder(pooler: &Pgweir, user: &str, database: &str) -> Raw {
 /// closed as soon as it comes back.
 #[tokio::test]
 async fn the_reserve_is_for_those_who_have_waited() {
-    let base = || pooler().pool_size(1).setting("reserve_pool_timeout", 1).setting("query_wait_notify", 0);
+    // One thread, and so one line: of two, the one that waits shorter may be served first.
+    let base = || {
+        let builder = pooler().pool_size(1).setting("workers", 1);
+        builder.setting("reserve_pool_timeout", 1).setting("query_wait_notify", 0)
+    };
     let of_all = base().setting("reserve_pool_size", 1);
     let of_database =
         |key: &str| base().setting("reserve_pool_size", 5).database("weir", &entry("weir", key));
