@@ -171,7 +171,12 @@ ALLOWED = [
             r"\[\w+\] (auth_type = (pam|ldap|hba)|auth_ldap_options = x|auth_file = /nowhere/users|server_tls_sslmode = require)"),
     Allowed("auth_dbname is looked at when somebody is looked up", "it ends", "it starts", "odd_lines_of_pgbouncer", r"\[\w+\] auth_dbname = pgbouncer"),
     Allowed("the console goes by the name pgweir, too", "it starts", "it ends", "odd_lines_of_databases", r"\[databases\] pgweir = host=a"),
+    Allowed("how soon a console that has left is gone from the count", r"row pgbouncer \| pgbouncer \| \d \| (.*)",
+            r"row pgbouncer \| pgbouncer \| \d \| \1", before="SHOW POOLS"),
+    Allowed("better: while the process ends nobody is asked for a password in vain", "authentication 1[012]", None, "shutdown_.*", "a new client.*"),
+    Allowed("better: a console does not hold up the end", "it still runs", "it ended with 0", "shutdown_.*"),
 ]
+
 
 # Differences that are not meant, and known: each is to go. One that is not seen any longer is told, so that its line goes too.
 OPEN = [
@@ -196,4 +201,9 @@ OPEN = [
     Allowed("files that are a little wrong", "it starts", "it ends", "odd_lines_of_.*"),
     Allowed("files that are a little wrong", "it ends", "it starts", "odd_lines_of_pgbouncer",
             r"\[pgbouncer\] (user = nobody_here|unix_socket_group = nowhere|(log|pid)file = /nowhere/.*)"),
+    Allowed("tcp_defer_accept keeps client_login_timeout from whoever says nothing", "error FATAL 08P01: client_login_timeout|end of the connection", None,
+            "client_login_timeout", "a client that says nothing"),
+    Allowed("tcp_defer_accept keeps client_login_timeout from whoever says nothing", None, "NOTHING MORE COMES", "client_login_timeout", "a client.*"),
+    Allowed("a signal right behind the start ends the process", ".*", None, "signals"),
+    Allowed("a signal right behind the start ends the process", None, ".*", "signals"),
 ]
