@@ -86,6 +86,31 @@ async fn lines_are_those_of_pgbouncer() {
     assert!(shape.ends_with(" in  B/s, out  B/s, xact  us, query  us, wait  us"), "{stats}");
 }
 
+/// Would break with: servers that come and go unseen, or with another reason than the one there is.
+#[tokio::test]
+async fn servers_have_lines_of_their_own() {
+    let mut place = Place::new("server_lifetime = 3600\n");
+    let running = place.start(&[]);
+    let mut client = Raw::login(place.port(), "weir", "", "weir").await;
+    client.query("SELECT 1").await;
+    running.logged("new connection to server (from 127.0.0.1:").await;
+    place.console("RECONNECT").await;
+    running.logged("closing because: database configuration changed (age=").await;
+    client.query("SELECT 1").await;
+    place.console("PAUSE").await;
+    running.logged("closing because: pause mode (age=").await;
+    let log = running.log();
+    let line = log.lines().find(|line| line.contains("pause mode")).unwrap();
+    assert!(text_of(line).starts_with("LOG S-0x: weir/weir@127.0.0.1:0 closing because: "), "{line}");
+    place.configure("log_connections = 0\nlog_disconnections = 0\n");
+    place.console("RELOAD").await;
+    place.console("RESUME").await;
+    client.query("SELECT 1").await;
+    place.console("PAUSE").await;
+    let lines = |log: &str| log.lines().filter(|line| line.contains(" S-0x")).count();
+    assert_eq!(lines(&running.log()), lines(&log), "{}", running.log());
+}
+
 /// Would break with: a line that a client can forge.
 #[tokio::test]
 async fn a_name_cannot_begin_a_line() {

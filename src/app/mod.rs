@@ -148,6 +148,8 @@ async fn serve(
         false => Inheritance::default(),
     };
     check_alone(&config, &left)?;
+    // Before anybody can see that the process is there, and send it one.
+    let signals = shutdown::Signals::listen()?;
     raise_descriptor_limit(&config);
     let exporter = bind_exporter(&config, left.metrics.take()).await?;
     let is_passed = !passed.is_empty();
@@ -184,7 +186,7 @@ async fn serve(
     }
     app.manager.ready();
     relieve(left, &app).await;
-    shutdown::until_the_end(&app, door).await;
+    shutdown::until_the_end(&app, door, signals).await;
     Ok(())
 }
 

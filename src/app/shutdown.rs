@@ -16,7 +16,8 @@ use tokio::time::sleep;
 const LOOK: Duration = Duration::from_millis(50);
 
 /// The signals that mean something. SIGPIPE means nothing: a connection that is gone says so when it is written to.
-struct Signals {
+#[derive(Debug)]
+pub(super) struct Signals {
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
@@ -40,7 +41,9 @@ impl Request {
 }
 
 impl Signals {
-    fn listen() -> io::Result<Self> {
+    /// Takes them over from the system, which would end the process. What comes from now on is kept until it is looked
+    /// at.
+    pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             terminate: signal(SignalKind::terminate())?,
@@ -86,14 +89,7 @@ fn resume(app: &App) {
 }
 
 /// Returns when the process is to end.
-pub(super) async fn until_the_end(app: &Arc<App>, door: Door) {
-    let mut signals = match Signals::listen() {
-        Ok(signals) => signals,
-        Err(error) => {
-            tracing::error!("cannot listen for signals: {error}");
-            return;
-        }
-    };
+pub(super) async fn until_the_end(app: &Arc<App>, door: Door, mut signals: Signals) {
     let mut asked = app.asked.subscribe();
     let how = tokio::select! {
         request = next_request(&mut signals, &mut asked, app) => {

@@ -25,6 +25,17 @@ pub struct Care {
     pub resets_always: bool,
     /// Cut sessions whose server is to be replaced, as soon as they are outside of a transaction (`server_fast_close`).
     pub fast_close: bool,
+    /// What is logged of them.
+    pub lines: ServerLines,
+}
+
+/// What is logged of servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ServerLines {
+    /// That one is opened (`log_connections`).
+    pub connections: bool,
+    /// That one is closed, and why (`log_disconnections`).
+    pub disconnections: bool,
 }
 
 /// A check of an idle server.
@@ -49,8 +60,6 @@ pub struct Crowd {
     pub pool_idle: Option<Duration>,
     /// When a database of the entry `*` that nobody uses is forgotten (`autodb_idle_timeout`); `None` is never.
     pub autodb_idle: Option<Duration>,
-    /// Longest that a cancel request may take (`cancel_wait_timeout`); `None` is for ever.
-    pub cancel_wait: Option<Duration>,
     /// Refuse the simple query protocol (`disable_pqexec`).
     pub no_simple_queries: bool,
 }
@@ -78,6 +87,10 @@ pub(super) fn care(general: &Values) -> Care {
         connect_query: String::new(),
         resets_always: general.is_on("server_reset_query_always"),
         fast_close: general.is_on("server_fast_close"),
+        lines: ServerLines {
+            connections: general.is_on("log_connections"),
+            disconnections: general.is_on("log_disconnections"),
+        },
     }
 }
 
@@ -88,7 +101,6 @@ pub(super) fn crowd(general: &Values) -> Crowd {
         wait_notify: general.timeout("query_wait_notify").flatten(),
         pool_idle: general.timeout("pool_idle_timeout").flatten(),
         autodb_idle: general.timeout("autodb_idle_timeout").flatten(),
-        cancel_wait: general.timeout("cancel_wait_timeout").flatten(),
         no_simple_queries: general.is_on("disable_pqexec"),
     }
 }

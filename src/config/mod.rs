@@ -31,7 +31,7 @@ mod suggest;
 mod system;
 mod value;
 
-pub use care::{Care, Check, Crowd, Reserve};
+pub use care::{Care, Check, Crowd, Reserve, ServerLines};
 pub use convert::convert;
 pub use diff::Diff;
 pub use error::{ConfigError, ConfigErrors, Notice, Origin, Problem, Remark, Section};

@@ -6,8 +6,9 @@ use socket2::{SockRef, Socket, TcpKeepalive};
 use std::io;
 use std::time::Duration;
 
-/// How long a client may be silent before it is accepted nevertheless, in seconds.
-const DEFERRED: i32 = 45;
+/// How long a client may be silent before it is accepted nevertheless, in seconds. PgBouncer asks for the same, whatever
+/// number it is given: much more would keep `client_login_timeout` from those who say nothing.
+const DEFERRED: i32 = 1;
 
 /// Options of TCP sockets; 0 is the system's default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -85,10 +85,7 @@ impl<C: Connector> Pool<C> {
             member.record.enter(ServerState::Idle, None);
             self.rack.add(member);
         } else {
-            if !is_sound {
-                tracing::info!(server = member.record.id, "server closed: it did not answer its check");
-            }
-            self.close(*member);
+            self.close(*member, "test query failed");
         }
         drop(guard);
         self.wake.notify_one();

@@ -77,7 +77,7 @@ impl<C: Connector> Drop for Checkout<C> {
     fn drop(&mut self) {
         if let Some((ticket, member)) = self.out.take() {
             self.pool.rack.discard(ticket);
-            self.pool.close(*member);
+            self.pool.close(*member, "unclean server");
         }
     }
 }

@@ -85,9 +85,7 @@ impl ServerPool {
 
     /// Closes an idle server, or the next that comes back, and asks other pools too where the limit is theirs as well.
     fn make_place(&self, full: Full) {
-        if self.evict_one() {
-            let (database, user) = (&self.id.database, &self.id.user);
-            tracing::info!(database, user, "server closed: evicted for {}", full.setting());
+        if self.evict_one(full) {
             return;
         }
         self.claims.fetch_max(1, Ordering::AcqRel);
@@ -154,7 +152,7 @@ impl DerefMut for Dedicated {
 impl Drop for Dedicated {
     fn drop(&mut self) {
         if let Some(member) = self.member.take() {
-            self.pool.close(*member);
+            self.pool.close(*member, "client disconnect");
         }
     }
 }

@@ -86,7 +86,7 @@ impl<C: Connector> Pool<C> {
                 member.record.enter(ServerState::Idle, None);
                 return self.rack.add(member);
             }
-            self.close(*member);
+            self.close(*member, "over the limit");
         }
     }
 
@@ -109,7 +109,10 @@ impl<C: Connector> Pool<C> {
         };
         let mut weeds = self.attic.weed(&mut unwanted);
         weeds.extend(self.rack.weed(&mut unwanted));
-        weeds.into_iter().for_each(|member| self.close(*member));
+        for member in weeds {
+            let why = if member.server.is_quiet() { "server idle timeout" } else { "server conn crashed?" };
+            self.close(*member, why);
+        }
     }
 
     /// Servers to be kept open. Without a client there is nobody whose login could be used, unless the entry forces
@@ -192,7 +195,7 @@ impl<C: Connector> Pool<C> {
         let is_outdated = generation != self.generation.load(Ordering::Acquire);
         match outcome {
             Ok(server) if is_outdated => {
-                self.close(*self.enlist(server, seat, generation));
+                self.close(*self.enlist(server, seat, generation), "database configuration changed");
                 drop(guard);
             }
             Err(_) if is_outdated => drop((seat, guard)),
@@ -219,13 +222,7 @@ impl<C: Connector> Pool<C> {
             .of_generation(generation)
             .withdrawn_by(server.withdrawal());
         record.enter(ServerState::Idle, None);
-        tracing::debug!(
-            server = id,
-            database = self.id.database,
-            user = self.id.user,
-            process,
-            "new server connection"
-        );
+        self.note_opened(&record);
         let lifetime = self.settings.load().server_lifetime;
         Box::new(Member::new(server, self.servers.enlist(id, record), lifetime, generation, seat))
     }

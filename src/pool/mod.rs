@@ -9,6 +9,7 @@ mod cancels;
 mod checkout;
 mod crowd;
 mod dedicated;
+mod diary;
 mod gates;
 mod health;
 mod keeper;
@@ -434,7 +435,8 @@ impl<C: Connector> Pool<C> {
     }
 
     /// Ends a server; its seat is free when the backend is gone, and then the keeper looks whether somebody waits.
-    fn close(&self, member: Member<C::Server>) {
+    fn close(&self, member: Member<C::Server>, why: &str) {
+        self.note_closing(&member, why);
         let closing = member.close();
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(closing);
@@ -471,9 +473,10 @@ impl<C: Connector> Pool<C> {
     }
 
     /// Closes the server that has been idle for longest, to make room for another pool.
-    pub fn evict_one(&self) -> bool {
+    pub fn evict_one(&self, full: Full) -> bool {
         let evicted = self.attic.take_oldest().or_else(|| self.rack.weed_oldest());
-        evicted.map(|member| self.close(*member)).is_some()
+        let why = || format!("evicted for {}", full.setting());
+        evicted.map(|member| self.close(*member, &why())).is_some()
     }
 
     /// Whether servers are cleaned in every mode.

@@ -2,7 +2,7 @@
 
 use super::crowd::Headcount;
 use super::gates::Gates;
-use super::{Lookups, Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared, Whereabouts};
+use super::{Full, Lookups, Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared, Whereabouts};
 use crate::config::{Balance, Config, Lookup, PoolMode};
 use crate::net::Resolver;
 use crate::stats::{ServerState, TrafficSnapshot};
@@ -234,13 +234,16 @@ impl Pools {
     fn make_room(&self) {
         let pools = self.list();
         for needy in pools.iter().filter(|pool| pool.queue().0 > 0 || pool.is_sought()) {
-            let shares = |pool: &&Arc<ServerPool>| {
+            let shared = |pool: &ServerPool| {
                 let (ours, theirs) = (needy.quotas(), pool.quotas());
-                pool.queue().0 == 0
-                    && ((is_used_up(&ours.database) && Arc::ptr_eq(&ours.database, &theirs.database))
-                        || (is_used_up(&ours.user) && Arc::ptr_eq(&ours.user, &theirs.user)))
+                if is_used_up(&ours.database) && Arc::ptr_eq(&ours.database, &theirs.database) {
+                    return Some(Full::Database);
+                }
+                let by_user = is_used_up(&ours.user) && Arc::ptr_eq(&ours.user, &theirs.user);
+                by_user.then_some(Full::User)
             };
-            let _freed = pools.iter().filter(shares).any(|pool| pool.evict_one());
+            let idle = pools.iter().filter(|pool| pool.queue().0 == 0);
+            let _freed = idle.into_iter().any(|pool| shared(pool).is_some_and(|full| pool.evict_one(full)));
         }
     }
 }

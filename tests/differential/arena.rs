@@ -74,6 +74,7 @@ impl Arena {
         let pooler = Pgweir::builder(postgres)
             .pool_size(terms.servers)
             .setting("auth_type", "trust")
+            .setting("report_pooler", 0)
             .setting("log_connections", 0)
             .setting("log_disconnections", 0)
             .setting("max_prepared_statements", terms.statements)

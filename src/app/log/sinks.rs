@@ -7,6 +7,8 @@ use super::syslog::SystemLog;
 use crate::config::{LogFormat, LogTargets};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
@@ -32,12 +34,10 @@ impl Sinks {
 
     /// Opens all targets anew.
     pub(super) fn open(&self, wanted: &LogTargets) -> io::Result<()> {
-        let file = wanted.file.as_ref().map(|path| {
-            OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(path)
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        let file = wanted.file.as_deref().map(|path| {
+            let named =
+                |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+            open_file(path).map_err(named)
         });
         let file = file.transpose()?;
         let syslog = wanted.syslog.as_ref().map(SystemLog::new);
@@ -65,6 +65,17 @@ impl Sinks {
     fn lock(&self) -> MutexGuard<'_, Targets> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Opens a log file. Standard output and error are there already: who has become another user could not open them anew,
+/// as in most containers.
+fn open_file(path: &Path) -> io::Result<File> {
+    let standard = match path.to_str() {
+        Some("/dev/stdout") => io::stdout().as_fd().try_clone_to_owned(),
+        Some("/dev/stderr") => io::stderr().as_fd().try_clone_to_owned(),
+        _ => return OpenOptions::new().append(true).create(true).open(path),
+    };
+    standard.map(File::from)
 }
 
 /// One line on its way.

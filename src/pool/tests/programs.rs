@@ -170,7 +170,7 @@ impl Model {
                 settle().await;
                 self.kill_idle(number);
             }
-            Op::Evict(number) => drop(self.bench(number).pool.evict_one()),
+            Op::Evict(number) => drop(self.bench(number).pool.evict_one(crate::pool::Full::Database)),
             Op::CloseSlowly(number, millis) => {
                 *self.bench(number).world.close_takes.lock().unwrap() = Duration::from_millis(millis);
             }
@@ -281,7 +281,10 @@ async fn relieve(pools: Vec<Arc<Pool<Arc<World>>>>, crowded: Arc<Notify>) {
         for needy in pools.iter().filter(|pool| pool.queue().0 > 0) {
             let database = &needy.quotas().database;
             if database.limit().is_some_and(|limit| database.used() >= limit) {
-                let _freed = pools.iter().filter(|pool| pool.queue().0 == 0).any(|pool| pool.evict_one());
+                let _freed = pools
+                    .iter()
+                    .filter(|pool| pool.queue().0 == 0)
+                    .any(|pool| pool.evict_one(crate::pool::Full::Database));
             }
         }
     }

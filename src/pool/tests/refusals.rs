@@ -91,7 +91,7 @@ async fn what_the_pooler_closes_is_no_failure() {
         drop(bench.take().await);
         bench.pool.reconnect();
         bench.take().await.release(());
-        bench.pool.evict_one();
+        bench.pool.evict_one(crate::pool::Full::Database);
     }
     assert!(bench.pool.health().retry_at().is_none());
     assert_eq!(bench.pool.traffic.snapshot().connect_failures, 0);

@@ -24,12 +24,15 @@ async fn an_idle_server_makes_room_for_who_waits_elsewhere() {
     assert!(!waiter.is_done());
     assert!(crowded.load(Ordering::SeqCst) > 0, "the registry is told");
     *one.world.close_takes.lock().unwrap() = SECOND;
-    assert!(one.pool.evict_one());
+    assert!(one.pool.evict_one(crate::pool::Full::Database));
     pass(SECOND * 9 / 10).await;
     assert_eq!((other.world.dials(), database.used()), (0, 1), "the seat is free when the server is gone");
     pass(SECOND / 5).await;
     waiter.served().await;
-    assert!(!one.pool.evict_one() && !other.pool.evict_one());
+    assert!(
+        !one.pool.evict_one(crate::pool::Full::Database)
+            && !other.pool.evict_one(crate::pool::Full::Database)
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -47,7 +50,7 @@ async fn a_server_that_falls_idle_is_offered_to_the_pools_that_share_its_limit()
         leaver.into_iter().for_each(Client::leave); // with the server in hand
         settle().await;
         assert!(crowded.load(Ordering::SeqCst) > before);
-        assert!(one.pool.evict_one());
+        assert!(one.pool.evict_one(crate::pool::Full::Database));
         waiter.served().await;
     }
 }
@@ -77,7 +80,7 @@ async fn the_longest_idle_is_evicted_first_and_none_that_is_spoken_for() {
         server.release(());
         pass(SECOND).await;
     }
-    assert!(bench.pool.evict_one());
+    assert!(bench.pool.evict_one(crate::pool::Full::Database));
     settle().await;
     assert!(bench.world.is_gone(0) && !bench.world.is_gone(1) && !bench.world.is_gone(2));
 
@@ -86,7 +89,7 @@ async fn the_longest_idle_is_evicted_first_and_none_that_is_spoken_for() {
     let waiter = bench.ask();
     settle().await;
     held.release(());
-    assert!(!bench.pool.evict_one(), "a waiter was handed it");
+    assert!(!bench.pool.evict_one(crate::pool::Full::Database), "a waiter was handed it");
     waiter.served().await;
 }
 
@@ -97,11 +100,11 @@ async fn a_minimum_does_not_take_the_place_that_was_made_for_a_waiter() {
     one.take().await.release(());
     let waiter = other.ask();
     pass(SECOND).await;
-    assert!(one.pool.evict_one());
+    assert!(one.pool.evict_one(crate::pool::Full::Database));
     waiter.served().await.release(());
     pass(5 * SECOND).await;
     assert_eq!((one.world.dials(), other.world.dials(), database.used()), (1, 1, 1));
-    assert!(other.pool.evict_one());
+    assert!(other.pool.evict_one(crate::pool::Full::Database));
     pass(2 * SECOND).await;
     assert_eq!(one.pool.idle_count(), 1, "with nobody waiting the minimum is kept again");
 }
