@@ -227,3 +227,22 @@ async fn a_visitor_holds_only_so_many_statements() {
     assert_eq!(error.field('C'), "54000");
     assert!(got.len() < 300);
 }
+
+/// Would break with: long answers that are kept for as many portals as a visitor opens.
+#[tokio::test]
+async fn what_is_left_of_an_answer_is_kept_for_one_portal_only() {
+    let pooler = pooler().start();
+    let mut raw = admin(&pooler).await;
+    let batch = [
+        frontend::parse("s", "SHOW CONFIG", &[]),
+        frontend::bind("one", "s", &[]),
+        frontend::bind("two", "s", &[]),
+        frontend::execute("one", 1),
+        frontend::execute("one", 1),
+        frontend::execute("two", 1),
+        frontend::sync(),
+    ];
+    let answers = answer(&mut raw, &batch).await;
+    assert_eq!(tags(&answers), "1 2 2 D s D s D E Z");
+    assert_eq!(answers[8].field('C'), "54000");
+}

@@ -209,3 +209,17 @@ async fn a_certificate_needs_tls() {
     assert_eq!(outcome(&pooler, "weir", "weir").await, "28000 certificate authentication failed");
     assert_eq!(outcome(&pooler, "weir_trust", "weir").await, "28000 no authentication method is found");
 }
+
+/// Would break with: the console's other name taken for a database like any other, or replication that opens it.
+#[tokio::test]
+async fn the_console_is_one_database_to_the_rules() {
+    let rules =
+        "host pgbouncer admin 127.0.0.1/32 reject\nhost replication all all trust\nhost all all all trust\n";
+    let pooler = pooler(rules).start();
+    for database in ["pgbouncer", "pgweir"] {
+        for more in [&[][..], &[("replication", "true")]] {
+            let refused = try_login(pooler.port(), "admin", database, more).await.unwrap_err();
+            assert_eq!(text(&refused), "28000 login rejected", "{database} {more:?}");
+        }
+    }
+}

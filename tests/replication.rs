@@ -417,3 +417,21 @@ async fn rules_tell_a_stream_of_wal_from_a_database() {
         }
     }
 }
+
+/// Who logs in, and where, is said outside of `options`: PostgreSQL would take the last of several.
+#[tokio::test]
+async fn options_change_neither_the_user_nor_the_database() {
+    let pooler = builder().start();
+    for (options, name) in [
+        ("-c user=weir", "user"),
+        ("-c database=postgres", "database"),
+        ("--Replication=true", "Replication"),
+    ] {
+        for replication in ["database", "off"] {
+            let more = [("replication", replication), ("options", options)];
+            let refused = try_replicate(&pooler, "postgres", &more).await.unwrap_err();
+            let text = format!("unrecognized configuration parameter \"{name}\"");
+            assert_eq!((refused.field('C'), refused.field('M')), ("42704".to_owned(), text));
+        }
+    }
+}

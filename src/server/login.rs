@@ -213,7 +213,10 @@ impl Login {
     async fn send_startup(&mut self, target: &Target) -> Result<(), DialError> {
         let mut parameters =
             vec![("user".to_owned(), target.user.clone()), ("database".to_owned(), target.database.clone())];
-        parameters.extend(target.startup.clone());
+        // PostgreSQL takes the last of several: nothing that a client asks for may change who logs in, and where.
+        let settings =
+            target.startup.iter().filter(|(name, _)| !matches!(name.as_str(), "user" | "database"));
+        parameters.extend(settings.map(|(name, value)| (name.clone(), value.clone())));
         // 3.0 suffices: of 3.2 only longer cancel keys are known, and those stay between pgweir and the server.
         let startup = Startup { version: ProtocolVersion::V3_0, parameters, protocol_options: Vec::new() };
         let mut out = BytesMut::new();

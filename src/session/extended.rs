@@ -201,12 +201,21 @@ impl Extended {
         mut messages: BytesMut,
         out: &mut BytesMut,
     ) -> Result<(), Report> {
+        let is_other = |(name, portal): (&Vec<u8>, &Portal)| {
+            *name != running.name && matches!(portal.progress, Progress::Suspended(_))
+        };
+        let may_suspend = !self.portals.iter().any(is_other);
         let Some(portal) = self.portals.get_mut(&running.name) else { return Ok(()) };
         let mut rows = 0;
         while let Ok(Piece::Whole { tag, body }) = Scanner::default().next(&messages, u32::MAX) {
             let size = HEADER + body.len();
             match tag {
                 b'T' => {}
+                // What is left of an answer is kept for one portal only: some answers are long.
+                b'D' if running.rows > 0 && rows == running.rows && !may_suspend => {
+                    let text = "on the console only one portal at a time can have rows left";
+                    return Err(Report::error(sqlstate::PROGRAM_LIMIT_EXCEEDED, text));
+                }
                 b'D' if running.rows > 0 && rows == running.rows => {
                     out.put_slice(&[b's', 0, 0, 0, 4]);
                     portal.progress = Progress::Suspended(messages);

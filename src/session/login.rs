@@ -118,11 +118,14 @@ impl Front {
 
     async fn log_in(&mut self, service: &Arc<Service>, mut startup: Startup) -> Result<Entrance, Departure> {
         let config = service.config.load_full();
-        let applicant = self.identify(&mut startup)?;
+        let mut applicant = self.identify(&mut startup)?;
         if config.log.connections {
             self.subject().login_attempt(applicant.replication.is_some());
         }
         if is_console(&config, &applicant.database) {
+            // Rules know the console by one name, and as no source of replication.
+            CONSOLE.clone_into(&mut applicant.database);
+            applicant.replication = None;
             // The console takes no client's place, so that it can be reached when all are taken.
             let role = self.console_role(service, &config, &applicant).await?;
             let application_name = startup.take("application_name").unwrap_or_default();

@@ -49,6 +49,10 @@ pub(super) fn asked_for(startup: Startup, config: &Config) -> Result<Vec<(String
         Some(Ok(settings)) => settings,
         _ => Vec::new(),
     };
+    // In `options` they are settings, and there are none of these names.
+    if let Some((name, _)) = settings.iter().find(|(name, _)| is_identity(&name.to_ascii_lowercase())) {
+        return Err(unrecognized(name));
+    }
     settings.extend(startup.parameters.into_iter().filter(|(name, _)| !is_identity(name)));
     settings.retain(|(name, _)| !ignored(name));
     match settings.iter().find(|(name, _)| !is_setting_name(name)) {
