@@ -183,3 +183,28 @@ async fn iterations(pooler: &Pgweir) -> String {
     let said = raw.read().await;
     String::from_utf8_lossy(&said.body[4..]).rsplit(',').next().unwrap().to_owned()
 }
+
+/// Would break with: a start that fails where PgBouncer starts, or a file that nobody looks for again; with a reload that
+/// locks everybody out.
+#[tokio::test]
+async fn a_file_that_is_not_there_lists_nobody_until_it_is() {
+    let server = Postgres::shared().port();
+    let pooler = Pgweir::start_text("pgbouncer.ini", |port, dir| {
+        let file = dir.join("later.txt");
+        format!(
+            "[databases]\nweir = host=127.0.0.1 port={server}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
+             listen_port = {port}\nunix_socket_dir =\nauth_type = plain\nadmin_users = admin\nauth_file = {}\n",
+            file.display()
+        )
+    });
+    assert_eq!(log_in(&pooler, "weir", "weir", "weir").await.unwrap_err().field('C'), "28P01");
+    let file = pooler.folder().join("later.txt");
+    std::fs::write(&file, "\"weir\" \"weir\"\n\"admin\" \"admin\"\n").unwrap();
+    log_in(&pooler, "weir", "weir", "weir").await.unwrap();
+    std::fs::remove_file(&file).unwrap();
+    log_in(&pooler, "weir", "weir", "weir").await.unwrap();
+    let mut admin = log_in(&pooler, "admin", "admin", "pgbouncer").await.unwrap();
+    let reload = admin.query("RELOAD").await;
+    assert_eq!(reload[0].field('C'), "F0000", "{reload:?}");
+    log_in(&pooler, "weir", "weir", "weir").await.unwrap();
+}

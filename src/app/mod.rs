@@ -165,7 +165,7 @@ async fn serve(
     identity::refuse_root()?;
     logger.open(&config.log).map_err(StartError::Log)?;
     loaded.notices.iter().for_each(|notice| tracing::warn!("{notice}"));
-    let access = Access::load(&config)?;
+    let access = Access::begin(&config)?;
     access.rules.remarks.iter().for_each(|remark| tracing::warn!("{remark}"));
     if !is_passed {
         bound.bind_unix(&config, &mut left)?;

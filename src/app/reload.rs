@@ -26,7 +26,15 @@ pub(super) struct Access {
 impl Access {
     /// Reads the files that the configuration names.
     pub(super) fn load(config: &Config) -> Result<Self, StartError> {
-        let users = Listed::load(&config.auth)?;
+        Self::with(config, Listed::load(&config.auth)?)
+    }
+
+    /// The same at the start.
+    pub(super) fn begin(config: &Config) -> Result<Self, StartError> {
+        Self::with(config, Listed::begin(&config.auth)?)
+    }
+
+    fn with(config: &Config, users: Listed) -> Result<Self, StartError> {
         Ok(Self { users, rules: Rules::load(&config.auth)? })
     }
 }

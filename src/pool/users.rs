@@ -62,9 +62,23 @@ impl Listed {
     ///
     /// When it cannot be read, or a line of it.
     pub fn load(auth: &Auth) -> Result<Self, AuthFileError> {
-        let iterations = Iterations::new(auth.scram_iterations).unwrap_or(Iterations::DEFAULT);
-        let source = Source { path: auth.file.clone(), method: method(auth.method), iterations };
-        Self::read(Arc::new(source))
+        Self::read(Arc::new(Source::of(auth)))
+    }
+
+    /// The same at the start, where a file that is not there yet lists nobody, as for PgBouncer: logins find it as soon as
+    /// it is there.
+    ///
+    /// # Errors
+    ///
+    /// When it is there and cannot be read, or a line of it.
+    pub fn begin(auth: &Auth) -> Result<Self, AuthFileError> {
+        match &auth.file {
+            Some(path) if !path.exists() => {
+                tracing::error!("auth_file {} is not there: nobody is listed until it is", path.display());
+                Ok(Self::new(Arc::new(Source::of(auth)), None, UserList::default(), Vec::new()))
+            }
+            _ => Self::load(auth),
+        }
     }
 
     /// What users who do not exist look like depends on nothing but the file, so it survives a restart and is the same on
@@ -80,9 +94,20 @@ impl Listed {
             Some(path) => std::fs::read(path).map_err(|error| wrong(&error))?,
         };
         let list = UserList::parse(&text).map_err(|error| wrong(&error))?;
+        Ok(Self::new(source, stamp, list, text))
+    }
+
+    fn new(source: Arc<Source>, stamp: Option<Stamp>, list: UserList, text: Vec<u8>) -> Self {
         let (method, iterations) = (source.method, source.iterations);
         let terms = Terms { method, iterations, mock: list.mock(&seed(text), iterations) };
-        Ok(Self { list, terms, source, stamp })
+        Self { list, terms, source, stamp }
+    }
+}
+
+impl Source {
+    fn of(auth: &Auth) -> Self {
+        let iterations = Iterations::new(auth.scram_iterations).unwrap_or(Iterations::DEFAULT);
+        Self { path: auth.file.clone(), method: method(auth.method), iterations }
     }
 }
 
