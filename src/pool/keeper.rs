@@ -219,6 +219,7 @@ impl<C: Connector> Pool<C> {
             .of_generation(generation)
             .withdrawn_by(server.withdrawal());
         record.enter(ServerState::Idle, None);
+        record.note_application_name(server.baseline().get("application_name").map_or("", String::as_str));
         tracing::debug!(
             server = id,
             database = self.id.database,
