@@ -45,7 +45,6 @@ FATAL = r"error FATAL 08P01: "
 
 ALLOWED = [
     Allowed("versions: what runs is said", r"row PgBouncer [\d.]+", r"row PgBouncer [\d.]+.*"),
-    Allowed("versions: what runs is said", r"parameter (server_version|pgbouncer\.version) = .*", r"parameter \1 = .*"),
     Allowed("better: an SQLSTATE that fits, where PgBouncer says 08P01 for everything; the text is the same",
             r"error (\w+) 08P01: (.*)", r"error \1 \w{5}: \2"),
     Allowed("better: a failed login is told as PostgreSQL tells it, by SQLSTATE and text, and the same for each cause",
