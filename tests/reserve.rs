@@ -101,6 +101,19 @@ async fn clients_of_a_database_and_of_a_user_are_limited() {
                 .user_setting("weir", "max_user_client_connections=2"),
             of_user,
         ),
+        // 0 is the general one.
+        (
+            pooler()
+                .setting("max_db_client_connections", 2)
+                .database("weir", &entry("weir", "max_db_client_connections=0")),
+            of_database,
+        ),
+        (
+            pooler()
+                .setting("max_user_client_connections", 2)
+                .user_setting("weir", "max_user_client_connections=0"),
+            of_user,
+        ),
     ];
     for (builder, text) in cases {
         let pooler = builder.database("other", &entry("weir", "user=weir")).start();

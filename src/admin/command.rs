@@ -163,7 +163,9 @@ impl Command {
         match tokens {
             [Token::Word(command)] => Self::of(command, None).ok_or_else(invalid),
             [Token::Word(command), Token::Word(argument)] => {
-                Self::of(command, Some(argument)).ok_or_else(invalid)
+                // As in PgBouncer, "" is as good as no argument.
+                let argument = Some(argument.as_ref()).filter(|argument: &&str| !argument.is_empty());
+                Self::of(command, argument).ok_or_else(invalid)
             }
             [Token::Word(set), Token::Word(key), to, Token::Word(value) | Token::Text(value)]
                 if is(set, "SET") && to.is_assignment() =>

@@ -3,7 +3,7 @@
 
 use super::{messages, refusal};
 use crate::pool::OrderError;
-use crate::session::{Answer, CONSOLE, Order, Service};
+use crate::session::{Answer, Order, Service};
 use crate::wire::Report;
 use crate::wire::backend::put_command_complete;
 use std::sync::Arc;
@@ -87,7 +87,8 @@ impl Control {
 
     fn check_database(&self, service: &Service) -> Result<(), Report> {
         let Some(name) = self.database.as_deref() else { return Ok(()) };
-        if is_console(name) {
+        let config = service.config.load();
+        if config.is_console(name) {
             let what = match self.verb {
                 // PgBouncer looks for it only to find that nobody has paused it.
                 Verb::Resume => return Err(refused(OrderError::DatabaseNotPaused(name.to_owned()))),
@@ -96,15 +97,11 @@ impl Control {
             };
             return Err(refusal(format!("cannot {what} admin db: {name}")));
         }
-        if service.config.load().database(name).is_none() {
+        if config.database(name).is_none() {
             return Err(refusal(format!("no such database: {name}")));
         }
         Ok(())
     }
-}
-
-fn is_console(name: &str) -> bool {
-    matches!(name, CONSOLE | "pgweir")
 }
 
 fn refused(error: OrderError) -> Report {

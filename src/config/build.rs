@@ -226,10 +226,12 @@ fn statement_limits(general: &Values) -> StatementLimits {
 }
 
 fn dns(general: &Values, findings: &mut Findings) -> Dns {
-    let resolv_conf = path(general, "resolv_conf");
-    if let Some(Err(reason)) = resolv_conf.as_deref().map(std::fs::read_to_string) {
-        let problem = Problem::Unreadable(reason.to_string());
-        error(general, "resolv_conf", problem, findings);
+    let key = "resolv_conf";
+    let mut resolv_conf = path(general, key);
+    if let Some(path) = resolv_conf.take_if(|path| std::fs::read_to_string(path).is_err()) {
+        // PgBouncer starts all the same.
+        let text = format!("{} cannot be read, so the system is asked for names", path.display());
+        findings.notice(general.origin(key), &general.section, Some(key), Remark::Advice(text));
     }
     let ttl = |name| general.time(name).unwrap_or(Duration::from_secs(15));
     Dns { max_ttl: ttl("dns_max_ttl"), nxdomain_ttl: ttl("dns_nxdomain_ttl"), resolv_conf }
@@ -276,7 +278,7 @@ fn user(values: &Values) -> User {
         client_idle_timeout: values.timeout("client_idle_timeout").flatten().map(Some),
         query_wait_timeout: values.timeout("query_wait_timeout"),
         reserve_pool_size: care::own_reserve(values),
-        max_client_connections: values.limit("max_user_client_connections"),
+        max_client_connections: values.limit("max_user_client_connections").flatten().map(Some),
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn database(values: &Values, config: &Config, findings: &mut Findings
         server_lifetime: values.timeout("server_lifetime").flatten().map(Some),
         query_wait_timeout: values.timeout("query_wait_timeout"),
         reserve_pool_size: care::own_reserve(values),
-        max_client_connections: values.limit("max_db_client_connections"),
+        max_client_connections: values.limit("max_db_client_connections").flatten().map(Some),
         connect_query: values.text("connect_query").map(str::to_owned),
         startup: startup(values),
         auth: AuthQuery::of(values),

@@ -52,6 +52,12 @@ fn general(setting: &Setting, text: &str) -> Option<Reading> {
             Some(said(Typed::Boolean(is_on), text))
         }
         Kind::Seconds => seconds(text),
+        // A number that no other peer could have in its keys.
+        Kind::Integer { .. } if setting.name == "peer_id" => {
+            value::c_integer(text)?;
+            let remark = format!("{text:?} is the number of no peer, so this process stands alone");
+            Some(Reading::Value(Typed::Number(0), Some(remark)))
+        }
         // PgBouncer does not look at the word before it is used.
         Kind::Choice(_) if setting.name == "syslog_facility" => Some(said(Typed::Choice("daemon"), text)),
         _ => None,
@@ -146,7 +152,9 @@ mod tests {
         assert_eq!(general("scram_iterations", "0"), odd("4096"));
         assert_eq!(general("pool_mode", "foo"), None);
         assert_eq!(general("listen_port", "70000"), None);
-        assert_eq!(general("peer_id", "20000"), None);
+        assert_eq!(general("peer_id", "20000"), plain("20000"));
+        assert_eq!(general("peer_id", "70000"), odd("0"));
+        assert_eq!(general("peer_id", "x"), None);
         let database = |key, text| reading(&Section::Database("x".to_owned()), key, text);
         assert_eq!(database("pool_size", "010"), plain("10"));
         assert_eq!(database("pool_size", "5x"), odd("5"));

@@ -60,7 +60,7 @@ impl Config {
     #[must_use]
     pub fn lookup(&self, database: &str) -> Option<Lookup> {
         let own = self.database(database).map(|entry| &entry.auth);
-        let is_console = matches!(database, "pgbouncer" | "pgweir");
+        let is_console = self.is_console(database);
         let pick = |key: fn(&AuthQuery) -> &Option<String>| {
             let own = own.filter(|_| !is_console).and_then(|own| key(own).as_ref());
             own.or(key(&self.auth.query).as_ref())
@@ -98,7 +98,7 @@ impl Config {
     /// nor does any client: no name, no setting and no place of theirs.
     #[must_use]
     pub fn lookup_pool(&self, database: &str, auth_user: &str) -> Option<PoolSettings> {
-        if matches!(database, "pgbouncer" | "pgweir") {
+        if self.is_console(database) {
             return None;
         }
         let entry = self.database(database)?;

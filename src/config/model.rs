@@ -446,6 +446,13 @@ impl Config {
         self.databases.get(name).or(self.fallback.as_ref())
     }
 
+    /// Whether a database of this name is the console. It goes by the names that PgBouncer and pgweir have; a
+    /// configuration can give the second one to a database, as one made for PgBouncer may.
+    #[must_use]
+    pub fn is_console(&self, name: &str) -> bool {
+        name == "pgbouncer" || (name == "pgweir" && !self.databases.contains_key(name))
+    }
+
     /// The settings of the pool that serves `user` on `database`, or `None` when there is no such database.
     ///
     /// A user's own setting wins over its database's, and that over the default.

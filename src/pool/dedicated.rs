@@ -61,6 +61,7 @@ impl ServerPool {
             .withdrawn_by(server.withdrawal())
             .for_replication(Some(replication));
         record.enter(ServerState::Active, None);
+        record.note_application_name(server.baseline().get("application_name").map_or("", String::as_str));
         let member = Member::new(server, self.servers.enlist(id, record), None, generation, seat);
         Ok(Dedicated { pool: Arc::clone(self), member: Some(Box::new(member)) })
     }

@@ -223,6 +223,7 @@ impl<C: Connector> Pool<C> {
             .withdrawn_by(server.withdrawal());
         record.enter(ServerState::Idle, None);
         self.note_opened(&record);
+        record.note_application_name(server.baseline().get("application_name").map_or("", String::as_str));
         let lifetime = self.settings.load().server_lifetime;
         Box::new(Member::new(server, self.servers.enlist(id, record), lifetime, generation, seat))
     }

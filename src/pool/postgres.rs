@@ -343,7 +343,7 @@ impl Pooled for Server {
 
     fn identity(&self) -> (Peer, u32) {
         let (remote, local) = self.ends();
-        let peer = Peer::new(remote, local).at_port(self.cancel_handle().address().port());
+        let peer = Peer::new(remote, local).at_ports(self.cancel_handle().address().port(), 0);
         (peer, self.cancel_handle().process())
     }
 }

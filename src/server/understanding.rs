@@ -77,6 +77,14 @@ impl Understanding {
         }
     }
 
+    /// What the server knows its client as.
+    #[must_use]
+    pub fn application_name(&self) -> &str {
+        let name = "application_name";
+        let fresh = || self.baseline.get(name).map_or("", String::as_str);
+        self.applied.get(name).unwrap_or_else(fresh)
+    }
+
     /// Whether a message of this type is to be seen as a whole, as far as it fits into a block. Of the others the type
     /// is all that matters.
     #[must_use]

@@ -7,7 +7,7 @@ use crate::stats::{ClientRecord, Entry, Gauge, GaugeGuard, Identity, Peer, Roll,
 use crate::wire::{CancelKey, ProtocolVersion};
 use std::collections::HashMap;
 use std::collections::hash_map;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -171,12 +171,24 @@ pub struct Visit {
     /// What is shown of it.
     pub record: ClientRecord,
     dismissed: Notify,
+    is_answered: AtomicBool,
 }
 
 impl Visit {
     /// Ends the visit.
     pub fn dismiss(&self) {
         self.dismissed.notify_one();
+    }
+
+    /// A message was read, or it was answered.
+    pub(super) fn note_answered(&self, is_answered: bool) {
+        self.is_answered.store(is_answered, Ordering::Relaxed);
+    }
+
+    /// Its number, if a command of its is being answered.
+    #[must_use]
+    pub fn answered(&self) -> Option<u64> {
+        self.is_answered.load(Ordering::Relaxed).then_some(self.record.id)
     }
 
     /// Returns when the visit is to end.
@@ -284,7 +296,8 @@ impl Clients {
     pub(super) fn visit(&self, id: u64, user: String, application_name: String, peer: Peer) -> Entry<Visit> {
         let who = Identity { user, database: super::CONSOLE.to_owned(), application_name };
         let record = ClientRecord::new(id, Arc::new(who), peer);
-        self.visitors.enlist(id, Visit { record, dismissed: Notify::new() })
+        self.visitors
+            .enlist(id, Visit { record, dismissed: Notify::new(), is_answered: AtomicBool::new(false) })
     }
 
     /// Who is on the console.

@@ -1,5 +1,6 @@
 //! The console's side of the protocol. What its commands mean is for whoever implements [`Console`].
 
+use super::client::Visit;
 use super::departure::Departure;
 use super::diary::Subject;
 use super::extended::{Extended, Reaction};
@@ -107,7 +108,7 @@ pub(super) async fn converse(service: Arc<Service>, mut visitor: Visitor) {
     let mut desk =
         Desk { extended: Extended::default(), status: Status::Idle, out: BytesMut::new(), sending: false };
     let killed = tokio::select! {
-        () = desk.serve(&service, &mut visitor, || present.record.requested_at(unix_micros())) => false,
+        () = desk.serve(&service, &mut visitor, &present) => false,
         () = present.dismissed() => true,
     };
     let departure = if killed {
@@ -142,7 +143,7 @@ struct Desk {
 }
 
 impl Desk {
-    async fn serve(&mut self, service: &Arc<Service>, visitor: &mut Visitor, asked: impl Fn()) {
+    async fn serve(&mut self, service: &Arc<Service>, visitor: &mut Visitor, present: &Visit) {
         loop {
             let (tag, body) = match visitor.dialogue.message(COMMAND).await {
                 Ok(message) => message,
@@ -152,10 +153,12 @@ impl Desk {
                 }
                 Err(_) => return,
             };
-            asked();
+            present.record.requested_at(unix_micros());
+            present.note_answered(true);
             if tag == b'X' || self.message(service, visitor, tag, body).await.is_err() {
                 return;
             }
+            present.note_answered(false);
         }
     }
 

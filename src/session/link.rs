@@ -139,7 +139,9 @@ impl Link {
             state.applied = wanted.clone();
             // As the simple query that it is, it leaves no unnamed statement.
             state.statements.unnamed = Unnamed::Absent;
+            note_application_name(&server);
         }
+        let state = &mut server.state;
         if state.statements.spelled.changes_hands(client.record.id) {
             up.insert(|out| spelled::clear(state, out))?;
         }
@@ -167,9 +169,15 @@ impl Link {
     }
 }
 
+/// Shows what the server knows its client as from now on. Only where its settings change there is something to note.
+pub(super) fn note_application_name(server: &ServerCheckout) {
+    server.record().note_application_name(server.state.application_name());
+}
+
 /// Puts back a server that was used for pgweir's own questions; one that is not clean is closed.
 pub(super) fn give_back(mut server: ServerCheckout) {
     if let Ok(clean) = server.settle(&Pipe::default()) {
+        note_application_name(&server);
         server.release(clean);
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct Opening {
     pub(super) number: u64,
     /// It came when the process was about to end.
     pub(super) is_late: bool,
+    /// The port that is listened on, which a Unix socket has in its name.
+    pub(super) port: u16,
 }
 
 /// What became of a connection.
@@ -87,7 +89,7 @@ struct Applicant {
 
 impl Front {
     pub(super) fn new(stream: Stream, ends: Ends, opening: Opening) -> Self {
-        let peer = Peer::new(ends.peer, ends.local);
+        let peer = Peer::new(ends.peer, ends.local).at_ports(opening.port, opening.port);
         let (dialogue, out) = (Dialogue::new(stream), BytesMut::new());
         Self { dialogue, peer, opening, since: unix_micros(), wants: None, out }
     }
@@ -122,7 +124,7 @@ impl Front {
         if config.log.connections {
             self.subject().login_attempt(applicant.replication.is_some());
         }
-        if is_console(&config, &applicant.database) {
+        if config.is_console(&applicant.database) {
             // Rules know the console by one name, and as no source of replication.
             CONSOLE.clone_into(&mut applicant.database);
             applicant.replication = None;
@@ -438,12 +440,6 @@ fn pool_of(
     }
     let entered = service.pools.enter(config, database, user);
     entered.map_err(|closed| departure::closed(closed, database, user))
-}
-
-/// The console goes by the names that PgBouncer and pgweir have. A configuration can give the second one to a database, as
-/// one made for PgBouncer may.
-fn is_console(config: &Config, database: &str) -> bool {
-    database == "pgbouncer" || (database == "pgweir" && !config.databases.contains_key(database))
 }
 
 /// One step of the proof; an expensive one is made where it holds up nobody's traffic.

@@ -157,9 +157,12 @@ pub fn serve(
 /// From accept to ReadyForQuery, under one deadline.
 async fn begin(service: Arc<Service>, stream: Stream, ends: Ends, arriving: Arriving) -> login::Arrival {
     let service = &service;
-    let limit = service.config.load().client.login;
+    let (limit, port) = {
+        let config = service.config.load();
+        (config.client.login, config.listen.port)
+    };
     let Arriving { number, is_late, counted: _counted } = arriving;
-    let mut front = login::Front::new(stream, ends, login::Opening { number, is_late });
+    let mut front = login::Front::new(stream, ends, login::Opening { number, is_late, port });
     let arrival = match limit {
         None => front.arrive(service).await,
         Some(limit) => {

@@ -5,7 +5,7 @@ use super::departure::{self, Departure};
 use super::diary::Subject;
 use super::idle::{Call, Intake, Rules};
 use super::limits::ClientLimits;
-use super::link::{Link, OwnStatements, Tracking, describe};
+use super::link::{Link, OwnStatements, Tracking, describe, note_application_name};
 use super::login::Admitted;
 use super::relay::{Fate, Parting};
 use super::timer::Timer;
@@ -311,6 +311,8 @@ impl Session {
         let held = state.statements.count();
         if !state.applied.settle_with(&mut self.wanted) {
             self.wanted = state.applied.clone();
+            note_application_name(&server);
+            self.client.record.rename(server.state.application_name());
         }
         server.record().note_statements(held);
         let clean = server.settle(&self.up);
@@ -395,7 +397,10 @@ async fn release_behind_fence(mut server: ServerCheckout) {
 async fn recover(mut server: ServerCheckout, up: Pipe, reset: String) {
     server.record().enter(ServerState::Tested, None);
     match server.recover(&up, &reset).await {
-        Ok(_) => release_behind_fence(server).await,
+        Ok(_) => {
+            note_application_name(&server);
+            release_behind_fence(server).await;
+        }
         Err(why @ Unclean::HalfMessage) => {
             tracing::debug!(server = server.record().id, "server closed: {why}")
         }

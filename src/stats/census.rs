@@ -1,6 +1,7 @@
 //! Who is here: a record for each client and each server connection, for `SHOW CLIENTS` and `SHOW SERVERS`.
 
 use super::{Replication, unix_micros};
+use arc_swap::ArcSwapOption;
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::marker::PhantomData;
@@ -129,11 +130,13 @@ impl Peer {
         Self { remote: End::new(remote), local: End::new(local) }
     }
 
-    /// The same with the port that a Unix socket has in its name.
+    /// The same with ports for the ends of a Unix socket: it has one in its name.
     #[must_use]
-    pub fn at_port(mut self, port: u16) -> Self {
-        if self.remote.host.is_none() {
-            self.remote.port = port;
+    pub fn at_ports(mut self, remote: u16, local: u16) -> Self {
+        for (end, port) in [(&mut self.remote, remote), (&mut self.local, local)] {
+            if end.host.is_none() {
+                end.port = port;
+            }
         }
         self
     }
@@ -144,7 +147,7 @@ impl Peer {
         self.remote.address()
     }
 
-    /// Port of the other side; a Unix socket has 0.
+    /// Port of the other side; that of a Unix socket is in its name.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.remote.port
@@ -156,7 +159,7 @@ impl Peer {
         self.local.address()
     }
 
-    /// Port of this side; a Unix socket has 0.
+    /// Port of this side; 0 where a Unix socket was dialled.
     #[must_use]
     pub fn local_port(&self) -> u16 {
         self.local.port
@@ -318,7 +321,7 @@ pub struct Identity {
     pub user: String,
     /// The database it asked for.
     pub database: String,
-    /// What it calls itself.
+    /// What it called itself at its login.
     pub application_name: String,
 }
 
@@ -335,6 +338,8 @@ pub struct ClientRecord {
     pub connected: u64,
     /// What it replicates, if it does.
     pub replication: Option<Replication>,
+    /// What it has called itself since its login.
+    renamed: ArcSwapOption<String>,
     activity: Activity<ClientState>,
 }
 
@@ -344,7 +349,8 @@ impl ClientRecord {
     pub fn new(id: u64, who: Arc<Identity>, peer: Peer) -> Self {
         let connected = unix_micros();
         let activity = Activity::new(ClientState::Idle, connected);
-        Self { id, who, peer, connected, replication: None, activity }
+        let renamed = ArcSwapOption::empty();
+        Self { id, who, peer, connected, replication: None, renamed, activity }
     }
 
     /// The same, for replication.
@@ -352,6 +358,20 @@ impl ClientRecord {
     pub fn for_replication(mut self, replication: Option<Replication>) -> Self {
         self.replication = replication;
         self
+    }
+
+    /// Notes that it calls itself otherwise now.
+    pub fn rename(&self, name: &str) {
+        if self.application_name() != name {
+            self.renamed.store(Some(Arc::new(name.to_owned())));
+        }
+    }
+
+    /// What it calls itself.
+    #[must_use]
+    pub fn application_name(&self) -> String {
+        let renamed = self.renamed.load();
+        renamed.as_deref().unwrap_or(&self.who.application_name).clone()
     }
 
     /// The number of the server it is joined to.
@@ -389,6 +409,8 @@ pub struct ServerRecord {
     pub replication: Option<Replication>,
     /// Tells when its host is elsewhere.
     withdrawn: Option<Arc<AtomicBool>>,
+    /// What the server was last told that its client is.
+    application_name: Mutex<Box<str>>,
     activity: Activity<ServerState>,
 }
 
@@ -408,6 +430,7 @@ impl ServerRecord {
             generation: 0,
             replication: None,
             withdrawn: None,
+            application_name: Mutex::default(),
             activity,
         }
     }
@@ -437,6 +460,21 @@ impl ServerRecord {
     pub fn of_generation(mut self, generation: u64) -> Self {
         self.generation = generation;
         self
+    }
+
+    /// Notes what the server was told that its client is. To be called when that changes, which costs a query, and
+    /// not each time that somebody uses it.
+    pub fn note_application_name(&self, name: &str) {
+        let mut known = self.application_name.lock().unwrap_or_else(PoisonError::into_inner);
+        if **known != *name {
+            *known = name.into();
+        }
+    }
+
+    /// What the server was last told that its client is.
+    #[must_use]
+    pub fn application_name(&self) -> String {
+        self.application_name.lock().unwrap_or_else(PoisonError::into_inner).to_string()
     }
 
     /// The number of the client it is joined to.

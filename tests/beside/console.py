@@ -27,7 +27,8 @@ WRONG = (
     "DISABLE", "DISABLE nowhere", "ENABLE", "ENABLE nowhere", "KILL_CLIENT", "KILL_CLIENT x", "KILL_CLIENT 0", "KILL_CLIENT 999999",
     "KILL_CLIENT 99999999999999999999", "KILL_CLIENT \"999998\"", "KILL_CLIENT -1", "PAUSE pgbouncer", "RESUME pgbouncer",
     "KILL pgbouncer", "DISABLE pgbouncer", "ENABLE pgbouncer", "RECONNECT pgbouncer", "WAIT_CLOSE pgbouncer", "PAUSE app app",
-    "PAUSE \"app", "PAUSE \"\"", "PAUSE 'app'", "PAUSE app.app", "RELOAD now", "SHUTDOWN later", "SHUTDOWN WAIT_FOR_NOBODY",
+    "PAUSE \"app", "PAUSE \"\"", "PAUSE \"\"", "RESUME \"\"", "RESUME \"\"", "KILL \"\"", "DISABLE \"\"", "ENABLE \"\"", "RECONNECT \"\"",
+    "WAIT_CLOSE \"\"", "RELOAD \"\"", "KILL_CLIENT \"\"", "SHOW \"\"", "PAUSE 'app'", "PAUSE app.app", "RELOAD now", "SHUTDOWN later", "SHUTDOWN WAIT_FOR_NOBODY",
     "SUSPEND app", "PAUSE =", "RELOAD = 1", "SET", "SET pool_mode", "SET pool_mode =", "SET pool_mode TO", "SET = transaction",
     "SET pool_mode = nothing", "SET nothing = 1", "SET pool_mode transaction", "SET \"pool_mode\" = session",
     "SET max_client_conn = many", "SET max_client_conn = -1", "SET max_client_conn = 1.5", "SET server_lifetime = soon",
@@ -116,6 +117,69 @@ def show(at):
         told.typed(f"SHOW {what}", wire.query(f"SHOW {what}"), what in ORDERED)
     for client in clients:
         client.close()
+    return told
+
+
+@scenario(default_pool_size=1)
+def who_uses_a_server(at):
+    """The name at a server, and which sockets are active while somebody waits."""
+    told, wire = Transcript(at), at.console()
+    one, two = (at.client(parameters=[("application_name", name)]) for name in ("one", "two"))
+    nobody = at.client()
+
+    def look(what):
+        told.typed(f"SHOW SERVERS after {what}", wire.query("SHOW SERVERS"))
+
+    for client, sql in ((one, "SELECT 1"), (two, "SELECT 1"), (two, "SET application_name = 'three'"), (one, "SELECT 1"),
+                        (nobody, "SELECT 1"), (one, "BEGIN")):
+        client.query(sql)
+        look(sql)
+    told.typed("SHOW ACTIVE_SOCKETS", wire.query("SHOW ACTIVE_SOCKETS"))
+    two.send(b"Q", b"SELECT 1\0")
+    at.waiting(1)
+    told.typed("SHOW ACTIVE_SOCKETS with a client in line", wire.query("SHOW ACTIVE_SOCKETS"))
+    one.close()
+    two.until(b"Z")
+    look("the one in line")
+    return told
+
+
+@scenario(pool_mode="session")
+def who_used_a_server(at):
+    """The name at a server that was cleaned."""
+    told, wire = Transcript(at), at.console()
+    one = at.client(parameters=[("application_name", "one")])
+    one.query("SELECT 1")
+    told.typed("SHOW SERVERS", wire.query("SHOW SERVERS"))
+    one.close()
+    at.until(lambda: any(row[4] == "idle" for row in at.ask("SHOW SERVERS")))
+    told.typed("SHOW SERVERS after it has left", wire.query("SHOW SERVERS"))
+    return told
+
+
+@scenario(Files(settings={"max_db_client_connections": 1, "max_user_client_connections": 1, "max_db_connections": 5},
+                databases={"none": "host=127.0.0.1 port=@POSTGRES@ dbname=bench max_db_client_connections=0",
+                           "many": "host=127.0.0.1 port=@POSTGRES@ dbname=bench max_db_client_connections=9"},
+                users={"alice": "max_user_client_connections=0", "bob": "max_user_client_connections=9"}))
+def limits_of_zero(at):
+    """0 of a database or a user is the general limit."""
+    told = Transcript(at)
+    for user, database in (("bob", "none"), ("bob", "none"), ("alice", "many"), ("alice", "many"), ("bob", "many")):
+        told.typed(f"login of {user} to {database}", at.login(user, database)[1])
+    wire = at.console()
+    for what in ("DATABASES", "USERS"):
+        told.typed(f"SHOW {what}", wire.query(f"SHOW {what}"), False)
+    return told
+
+
+@scenario(Files(databases={"pgweir": "host=127.0.0.1 port=@POSTGRES@ dbname=bench"}))
+def a_database_of_our_name(at):
+    told, wire = Transcript(at), at.console()
+    client, lines = at.login("alice", "pgweir")
+    told.typed("login", lines)
+    told.typed("its query", client.query("SELECT 1"))
+    for command in ("PAUSE pgweir", "RESUME pgweir", "DISABLE pgweir", "ENABLE pgweir", "RECONNECT pgweir", "KILL pgweir"):
+        told.typed(command, wire.query(command))
     return told
 
 

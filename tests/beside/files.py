@@ -17,7 +17,7 @@ ODD = {
         "ignore_startup_parameters = ,", "server_tls_sslmode = always", "server_tls_sslmode = require", "client_tls_sslmode = require",
         "client_tls_sslmode = allow", "server_tls_protocols = tlsv1.9", "server_tls_protocols = tlsv1.2, tlsv1.3", "server_tls_ca_file = /nowhere",
         "pkt_buf = 0", "pkt_buf = 64", "peer_id = 70000", "peer_id = 20000", "syslog_facility = nowhere", "dns_max_ttl = 0",
-        "resolv_conf = /nowhere", "user = nobody_here", "user = postgres", "unix_socket_group = nowhere", "tcp_keepidle = -1",
+        "resolv_conf = /nowhere", "resolv_conf = /dev/null", "user = nobody_here", "user = postgres", "unix_socket_group = nowhere", "tcp_keepidle = -1",
         "server_check_query =", "server_reset_query =", "stats_period = 0", "default_pool_size = 0", "scram_iterations = 0", "verbose = 9",
         "verbose = -1", "suspend_timeout = 10", "service_name = x", "job_name = x", "so_reuseport = 1", "tcp_defer_accept = 45",
         "query_wait_notify = 0", "max_packet_size = 10", "sbuf_loopcnt = 0", "track_extra_parameters = search_path, Nothing",

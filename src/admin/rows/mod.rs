@@ -16,7 +16,7 @@ pub(super) use names::{dns_hosts, dns_zones};
 pub(super) use peers::{peer_pools, peers};
 pub(super) use pools::{lists, pools};
 pub(super) use prepared::prepared_statements;
-pub(super) use sockets::{client, client_socket, server, server_socket};
+pub(super) use sockets::{Circumstances, client, client_socket, server, server_socket};
 pub(super) use state::{config, setting, state, version};
 pub(super) use stats::{live, stats, stats_averages, stats_totals, totals};
 

@@ -21,6 +21,8 @@ struct Socket<'a> {
     wait: u64,
     pointer: String,
     link: String,
+    /// It is closed as soon as it is free.
+    close_needed: bool,
     process: u32,
     application_name: &'a str,
     statements: usize,
@@ -42,8 +44,9 @@ pub(in crate::admin) fn client(client: &ClientRecord, now: u64) -> Row {
         wait: if waits { now.saturating_sub(client.last_request()) } else { 0 },
         pointer: client_pointer(client.id),
         link: client.server().map(server_pointer).unwrap_or_default(),
+        close_needed: false,
         process: 0,
-        application_name: &client.who.application_name,
+        application_name: &client.application_name(),
         statements: client.statements(),
         id: client.id,
     })
@@ -58,30 +61,41 @@ pub(in crate::admin) fn client_socket(record: &ClientRecord, now: u64) -> Row {
     with_positions(client(record, now), format!("cl_{state}"))
 }
 
+/// What a server's own record does not tell.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::admin) struct Circumstances {
+    /// It is closed as soon as it is free.
+    pub(in crate::admin) close_needed: bool,
+    /// The port of this process, which PgBouncer shows for this side of a Unix socket.
+    pub(in crate::admin) listen_port: u16,
+}
+
 /// A server connection.
-pub(in crate::admin) fn server(server: &ServerRecord) -> Row {
+pub(in crate::admin) fn server(server: &ServerRecord, circumstances: Circumstances) -> Row {
+    let Circumstances { close_needed, listen_port } = circumstances;
     socket(&Socket {
         kind: "S",
         user: &server.user,
         database: &server.database,
         replication: server.replication,
         state: server.state().as_str(),
-        peer: &server.peer,
+        peer: &server.peer.at_ports(server.peer.port(), listen_port),
         connected: server.connected,
         requested: server.last_request(),
         wait: 0,
         pointer: server_pointer(server.id),
         link: server.client().map(client_pointer).unwrap_or_default(),
+        close_needed,
         process: server.process,
-        application_name: "",
+        application_name: &server.application_name(),
         statements: server.statements(),
         id: server.id,
     })
 }
 
 /// The same in `SHOW SOCKETS`.
-pub(in crate::admin) fn server_socket(record: &ServerRecord) -> Row {
-    with_positions(server(record), format!("sv_{}", record.state().as_str()))
+pub(in crate::admin) fn server_socket(record: &ServerRecord, circumstances: Circumstances) -> Row {
+    with_positions(server(record, circumstances), format!("sv_{}", record.state().as_str()))
 }
 
 /// There are no positions to show: between its turns a session holds no buffer.
@@ -110,7 +124,7 @@ fn socket(socket: &Socket<'_>) -> Row {
         time(socket.requested),
         socket.wait / 1_000_000,
         socket.wait % 1_000_000,
-        0, // close_needed
+        u32::from(socket.close_needed),
         socket.pointer.clone(),
         socket.link.clone(),
         socket.process,
@@ -181,8 +195,10 @@ mod tests {
     fn a_server_points_to_its_client() {
         let record = ServerRecord::new(255, "alice".to_owned(), "app".to_owned(), peer(), 4711);
         record.enter(crate::stats::ServerState::Active, Some(18));
-        let row = server(&record);
+        record.note_application_name("psql");
+        let row = server(&record, Circumstances { close_needed: true, listen_port: 6432 });
         let row = shown(&row);
+        assert_eq!((row[13], row[18]), ("1", "psql"));
         assert_eq!((row[0], row[4], row[14], row[15]), ("S", "active", "0x5000000000ff", "0xc00000000012"));
         assert_eq!((row[16], row[20]), ("4711", "255"));
     }

@@ -7,7 +7,7 @@ use super::syslog::SystemLog;
 use crate::config::{LogFormat, LogTargets};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tracing::{Level, Metadata};
@@ -27,6 +27,20 @@ struct Targets {
     syslog: Option<SystemLog>,
 }
 
+/// Opens a file to append to. The standard streams are there already, and may belong to whoever started the process: then
+/// they can be written to and not opened.
+fn open(path: &Path) -> io::Result<File> {
+    match path.to_str() {
+        Some("/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1") => {
+            io::stdout().as_fd().try_clone_to_owned().map(File::from)
+        }
+        Some("/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2") => {
+            io::stderr().as_fd().try_clone_to_owned().map(File::from)
+        }
+        _ => OpenOptions::new().append(true).create(true).open(path),
+    }
+}
+
 impl Sinks {
     pub(super) fn new(format: LogFormat, to_stderr: bool) -> Self {
         Self { format, to_stderr, targets: Mutex::default() }
@@ -34,10 +48,8 @@ impl Sinks {
 
     /// Opens all targets anew.
     pub(super) fn open(&self, wanted: &LogTargets) -> io::Result<()> {
-        let file = wanted.file.as_deref().map(|path| {
-            let named =
-                |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-            open_file(path).map_err(named)
+        let file = wanted.file.as_ref().map(|path| {
+            open(path).map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
         });
         let file = file.transpose()?;
         let syslog = wanted.syslog.as_ref().map(SystemLog::new);
@@ -65,17 +77,6 @@ impl Sinks {
     fn lock(&self) -> MutexGuard<'_, Targets> {
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Opens a log file. Standard output and error are there already: who has become another user could not open them anew,
-/// as in most containers.
-fn open_file(path: &Path) -> io::Result<File> {
-    let standard = match path.to_str() {
-        Some("/dev/stdout") => io::stdout().as_fd().try_clone_to_owned(),
-        Some("/dev/stderr") => io::stderr().as_fd().try_clone_to_owned(),
-        _ => return OpenOptions::new().append(true).create(true).open(path),
-    };
-    standard.map(File::from)
 }
 
 /// One line on its way.

@@ -21,7 +21,7 @@ pub(in crate::config) const DATABASE: &[Setting] = &[
     Setting::honoured("dbname", Text, "", "Database on the server; unset is the name of the entry."),
     Setting::honoured("host", Text, "", "Servers, between commas: names, addresses, or folders of Unix sockets (@ is the abstract namespace)."),
     Setting::honoured("load_balance_hosts", Choice(&["disable", "round-robin"]), "", "Which of several hosts the next connection goes to: round-robin takes them in turn, disable stays with one until it fails."),
-    Setting::honoured("max_db_client_connections", COUNT, "", "Clients at a time; 0 is unlimited."),
+    Setting::honoured("max_db_client_connections", COUNT, "", "Clients at a time; 0 is the general one."),
     Setting::honoured("max_db_connections", COUNT, "", "Server connections over all users; 0 is the general one."),
     Setting::honoured("min_pool_size", COUNT, "", "Server connections kept open."),
     Setting::honoured("password", Secret, "", "Password of the forced user."),
@@ -42,7 +42,7 @@ pub(in crate::config) const DATABASE: &[Setting] = &[
 pub(in crate::config) const USER: &[Setting] = &[
     Setting::honoured("client_idle_timeout", Seconds, "", "Idle time outside a transaction; 0 is the general one."),
     Setting::honoured("idle_transaction_timeout", Seconds, "", "Idle time inside a transaction; 0 is the general one."),
-    Setting::honoured("max_user_client_connections", COUNT, "", "Clients at a time; 0 is unlimited."),
+    Setting::honoured("max_user_client_connections", COUNT, "", "Clients at a time; 0 is the general one."),
     Setting::honoured("max_user_connections", COUNT, "", "Server connections over all databases; 0 is the general one."),
     Setting::honoured("pool_mode", POOL_MODE, "", "When a server goes back to the pool."),
     Setting::honoured("pool_size", COUNT, "", "Server connections to one database; 0 is unlimited."),

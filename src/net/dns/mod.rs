@@ -122,7 +122,7 @@ impl Resolver {
     ///
     /// # Errors
     ///
-    /// When that file cannot be read or names no server.
+    /// When that file cannot be read.
     pub fn new(resolv_conf: Option<&Path>, keep: Keep) -> io::Result<Arc<Self>> {
         let source = match resolv_conf {
             None => Source::System,

@@ -34,9 +34,10 @@ enum Said {
 
 impl Stub {
     pub(super) fn new(path: &Path) -> io::Result<Self> {
-        let conf = ResolvConf::parse(&std::fs::read_to_string(path)?);
+        let mut conf = ResolvConf::parse(&std::fs::read_to_string(path)?);
         if conf.servers.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it names no server"));
+            // resolv.conf(5): then it is the one of this machine.
+            conf.servers.push((Ipv4Addr::LOCALHOST, 53).into());
         }
         Ok(Self { conf })
     }
