@@ -140,6 +140,8 @@ pub struct Pool<C: Connector> {
     rack: Rack<C::Server>,
     attic: Attic<C::Server>,
     checking: Gauge,
+    /// Those of them that have had no answer for long: they keep nobody from being served otherwise.
+    stalled: Gauge,
     /// Whether each server is checked before each use, at hand for each that is put back.
     checks_each: AtomicBool,
     servers: Roll<ServerRecord>,
@@ -206,6 +208,7 @@ impl<C: Connector> Pool<C> {
             rack: Rack::new(),
             attic: Attic::default(),
             checking: Gauge::default(),
+            stalled: Gauge::default(),
             checks_each: AtomicBool::new(checks_each),
             servers: Roll::default(),
             dialling: Gauge::default(),
