@@ -45,7 +45,7 @@ impl ServerPool {
         };
         let settings = self.settings();
         let generation = self.generation.load(Ordering::Acquire);
-        let _counted = self.dialling.enter();
+        let _counted = self.dedicating.enter();
         let mut startup = settings.startup.clone();
         startup.retain(|name, _| !parameters.keys().any(|other| other.eq_ignore_ascii_case(name)));
         startup.extend(parameters.clone());

@@ -146,6 +146,8 @@ pub struct Pool<C: Connector> {
     checks_each: AtomicBool,
     servers: Roll<ServerRecord>,
     dialling: Gauge,
+    /// Dials for one client alone, which serve nobody in line.
+    dedicating: Gauge,
     health: Mutex<Health>,
     /// Why those who waited were sent away the last time, and how often they were: waiters leave when it is once more.
     dismissal: ArcSwapOption<Refusal>,
@@ -212,6 +214,7 @@ impl<C: Connector> Pool<C> {
             checks_each: AtomicBool::new(checks_each),
             servers: Roll::default(),
             dialling: Gauge::default(),
+            dedicating: Gauge::default(),
             health: Mutex::default(),
             dismissal: ArcSwapOption::empty(),
             dismissals: AtomicU64::new(0),
@@ -277,7 +280,7 @@ impl<C: Connector> Pool<C> {
     /// Servers that are being dialled.
     #[must_use]
     pub fn dialling_count(&self) -> u64 {
-        self.dialling.get()
+        self.dialling.get() + self.dedicating.get()
     }
 
     /// Clients in line, and how long the oldest has waited.
