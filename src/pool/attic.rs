@@ -45,6 +45,12 @@ impl<S> Attic<S> {
         (!servers.is_empty()).then(|| servers.remove(0))
     }
 
+    /// The same if a condition holds of that one, which stays here otherwise.
+    pub(super) fn take_oldest_if(&self, condition: impl FnOnce(&mut Member<S>) -> bool) -> Option<Held<S>> {
+        let mut servers = self.servers();
+        servers.first_mut().is_some_and(|member| condition(member)).then(|| servers.remove(0))
+    }
+
     fn servers(&self) -> MutexGuard<'_, Vec<Held<S>>> {
         // It is whole after every step, so a panic elsewhere cannot have spoilt it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
