@@ -345,7 +345,9 @@ async fn slow_for_replication() -> FakeServer {
         loop {
             match connection.opening().await {
                 Opening::Ssl | Opening::Gss => connection.write(b"N").await,
-                Opening::Startup(asked) if asked.contains_key("replication") => return connection.drain().await,
+                Opening::Startup(asked) if asked.contains_key("replication") => {
+                    return connection.drain().await;
+                }
                 Opening::Startup(_) => break,
                 Opening::Cancel(_) | Opening::End => return,
             }

@@ -75,7 +75,9 @@ impl ServerPool {
         loop {
             if !self.is_held_back() {
                 match self.quotas.take() {
-                    Ok(seat) => return seat,
+                    // Looked at once more: who holds the pool back either sees this seat, or is seen here.
+                    Ok(seat) if !self.is_held_back() => return seat,
+                    Ok(_) => {}
                     Err(full) => self.make_place(full),
                 }
             }

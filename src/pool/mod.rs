@@ -184,13 +184,14 @@ pub struct Shared {
 }
 
 impl<C: Connector> Pool<C> {
-    /// Makes a pool and starts its keeper.
+    /// Makes a pool and starts its keeper, which dials nothing yet if the pool is held back from the beginning.
     pub fn start(
         id: PoolId,
         settings: PoolSettings,
         connector: C,
         quotas: Quotas,
         shared: Shared,
+        held_back: bool,
     ) -> Arc<Self> {
         let wake = Arc::new(Notify::new());
         for quota in [&quotas.pool, &quotas.database, &quotas.user] {
@@ -221,7 +222,7 @@ impl<C: Connector> Pool<C> {
             greeting: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
             replaced_below: AtomicU64::new(0),
-            held_back: AtomicBool::new(false),
+            held_back: AtomicBool::new(held_back),
             former: AtomicBool::new(false),
             unused_since: Mutex::default(),
             wake,

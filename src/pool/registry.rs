@@ -117,8 +117,9 @@ impl Pools {
         let settings = config.pool_settings(database, &id.user)?;
         let quotas =
             inner.quotas(&id, settings.size, settings.max_db_connections, settings.max_user_connections);
-        let pool = Pool::start(id.clone(), settings, self.connector.clone(), quotas, self.shared.clone());
-        pool.hold_back(inner.gates.hold_back(&id.database));
+        let held = inner.gates.hold_back(&id.database);
+        let (connector, shared) = (self.connector.clone(), self.shared.clone());
+        let pool = Pool::start(id.clone(), settings, connector, quotas, shared, held);
         inner.pools.insert(id, Arc::clone(&pool));
         Some(pool)
     }
@@ -152,8 +153,9 @@ impl Pools {
         let pool = Arc::new(Quota::new(lookup.pool.size));
         let quotas = Quotas { pool, database: unlimited(), user: unlimited() };
         let settings = lookup.pool.clone();
-        let pool = Pool::start(id.clone(), settings, self.connector.clone(), quotas, self.shared.clone());
-        pool.hold_back(inner.gates.hold_back(&id.database));
+        let held = inner.gates.hold_back(&id.database);
+        let (connector, shared) = (self.connector.clone(), self.shared.clone());
+        let pool = Pool::start(id.clone(), settings, connector, quotas, shared, held);
         inner.lookups.insert(id, Arc::clone(&pool));
         Some(pool)
     }

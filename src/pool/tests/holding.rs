@@ -40,6 +40,19 @@ async fn a_pool_that_is_held_back_gives_out_nothing_and_keeps_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pool_that_is_made_during_a_pause_dials_nothing_before_its_end() {
+    let settings = PoolSettings { min_size: 1, user_is_forced: true, ..settings() };
+    let (quotas, world) = (quotas(&settings, &Arc::new(Quota::new(None))), World::new());
+    let id = PoolId { database: settings.dbname.clone(), user: settings.user.clone() };
+    let pool = Pool::start(id, settings, Arc::clone(&world), quotas, shared(), true);
+    pass(5 * SECOND).await;
+    assert_eq!(world.dials(), 0);
+    pool.hold_back(false);
+    settle().await;
+    assert_eq!(world.dials(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dial_that_ends_while_the_pool_is_held_back_is_closed() {
     for resumed in [false, true] {
         let bench = Bench::of_size(2);
