@@ -177,4 +177,11 @@ impl<C: Connector> Pool<C> {
     pub fn is_former(&self) -> bool {
         self.former.load(Ordering::Relaxed)
     }
+
+    /// Whether its database was taken out of the configuration: no order to the database reaches it any longer. Who
+    /// looks after it can be found by others either sees it, or is found and sent away.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::SeqCst)
+    }
 }

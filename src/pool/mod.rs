@@ -160,6 +160,8 @@ pub struct Pool<C: Connector> {
     held_back: AtomicBool,
     /// Whether its clients are the last that get it.
     former: AtomicBool,
+    /// Whether its database was taken out of the configuration.
+    removed: AtomicBool,
     unused_since: Mutex<Option<Instant>>,
     wake: Arc<Notify>,
     shared: Shared,
@@ -224,6 +226,7 @@ impl<C: Connector> Pool<C> {
             replaced_below: AtomicU64::new(0),
             held_back: AtomicBool::new(held_back),
             former: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             unused_since: Mutex::default(),
             wake,
             shared,

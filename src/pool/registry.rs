@@ -197,6 +197,7 @@ impl Pools {
         });
         pools.retain(|id, pool| {
             let Some(mut settings) = config.pool_settings(&id.database, &id.user) else {
+                pool.removed.store(true, Ordering::SeqCst);
                 pool.reconnect();
                 gone.push(Arc::clone(pool));
                 return false;
