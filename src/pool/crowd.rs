@@ -150,7 +150,10 @@ impl Pools {
             let with_database = is_auto(&pool.id.database) && !is_left(&pool.id.database);
             Forgotten { pool, with_database }
         };
-        gone.into_iter().map(forgotten).collect()
+        let forgotten: Vec<_> = gone.into_iter().map(forgotten).collect();
+        drop(inner);
+        self.forget_traces(&forgotten);
+        forgotten
     }
 }
 

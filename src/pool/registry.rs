@@ -2,7 +2,9 @@
 
 use super::crowd::Headcount;
 use super::gates::Gates;
-use super::{Full, Lookups, Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared, Whereabouts};
+use super::{
+    Forgotten, Full, Lookups, Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared, Whereabouts,
+};
 use crate::config::{Balance, Config, Lookup, PoolMode};
 use crate::net::Resolver;
 use crate::stats::{ServerState, TrafficSnapshot};
@@ -130,6 +132,14 @@ impl Pools {
         &self.connector.whereabouts
     }
 
+    /// Forgets what was known of databases beside their pools.
+    pub(super) fn forget_traces(&self, forgotten: &[Forgotten]) {
+        for pool in forgotten.iter().filter(|gone| gone.with_database).map(|gone| &gone.pool) {
+            self.whereabouts().forget(&pool.settings());
+        }
+        self.connector.epochs.sweep();
+    }
+
     /// Secrets that are asked for.
     #[must_use]
     pub fn lookups(&self) -> &Arc<Lookups> {
@@ -223,6 +233,7 @@ impl Pools {
         });
         inner.apply_gates();
         drop(inner);
+        self.connector.epochs.sweep();
         self.warm(config);
         self.changed.notify_waiters();
         gone

@@ -351,7 +351,7 @@ impl Client {
     }
 }
 
-fn settings() -> PoolSettings {
+pub(super) fn settings() -> PoolSettings {
     PoolSettings {
         hosts: Hosts::one(Host::Tcp("db".to_owned())),
         port: 5432,
