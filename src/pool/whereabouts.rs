@@ -196,8 +196,7 @@ mod tests {
     fn turns_are_forgotten_with_their_database() {
         let dns = Dns { max_ttl: Duration::ZERO, nxdomain_ttl: Duration::ZERO, resolv_conf: None };
         let whereabouts = Whereabouts::new(&dns).unwrap();
-        let hosts =
-            Hosts::new(["a", "b"].map(|name| Host::Tcp(name.to_owned())).to_vec(), Balance::RoundRobin);
+        let hosts = Hosts::parse("a,b", Balance::RoundRobin).unwrap();
         for name in ["one", "two"] {
             let settings = PoolSettings {
                 hosts: hosts.clone(),
