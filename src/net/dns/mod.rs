@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use stub::Stub;
+use stub::{Answered, Stub};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
@@ -204,7 +204,7 @@ impl Resolver {
         let _counted = UnderWay::begin(&self.asking);
         let result = match &self.source {
             Source::System => ask_system(&name.text).await,
-            Source::Stub(stub) => stub.ask(&name.text).await,
+            Source::Stub(stub) => stub.ask(&name.text).await.map(|answered| name.complete(answered)),
         };
         let keep = *lock(&self.keep);
         name.take(result, keep, Instant::now());
@@ -259,6 +259,17 @@ impl Name {
         answer.turn = answer.turn.wrapping_add(1);
         let in_turn = answer.addresses.iter().cycle().skip(first).take(count);
         Ok(in_turn.map(|(ip, standing)| Found { ip: *ip, standing: Some(standing.clone()) }).collect())
+    }
+
+    /// The addresses of an answer, and those of before of a family that nobody could say anything of: a question that
+    /// fails takes no address away.
+    fn complete(&self, answered: Answered) -> Vec<IpAddr> {
+        let Answered { mut addresses, unknown } = answered;
+        if let Some(family) = unknown {
+            let known = lock(&self.answer);
+            addresses.extend(known.addresses.iter().map(|(ip, _)| *ip).filter(|ip| family.has(*ip)));
+        }
+        addresses
     }
 
     fn take(&self, result: io::Result<Vec<IpAddr>>, keep: Keep, now: Instant) {
