@@ -232,6 +232,27 @@ async fn a_transaction_is_not_cut() {
     assert_ne!(raw.server().await, before);
 }
 
+/// Would break with: `server_fast_close` that only heeds the console and the file.
+#[tokio::test]
+async fn server_fast_close_cuts_sessions_at_an_address_that_is_gone() {
+    let dns = Dns::start().await;
+    let port = free_port();
+    door("127.0.0.2", port).await;
+    door("127.0.0.3", port).await;
+    dns.say_four("db.example", &[2]);
+    let pooler =
+        builder(&dns, "db.example", port).pool_mode("session").setting("server_fast_close", 1).start();
+    let (mut outside, mut inside) = (pooler.raw().await, pooler.raw().await);
+    outside.query("SELECT 1").await;
+    inside.query("BEGIN").await;
+    dns.say_four("db.example", &[3]);
+    assert_eq!(outside.last_words().await.field('M'), "database configuration changed");
+    assert_eq!(inside.query("COMMIT").await[1].status(), 'I');
+    assert_eq!(inside.last_words().await.field('M'), "database configuration changed");
+    pooler.raw().await.query("SELECT 1").await;
+    becomes(&pooler, &["127.0.0.3"]).await;
+}
+
 #[tokio::test]
 async fn several_addresses_are_used_in_turn_and_a_dead_one_is_left_out() {
     let dns = Dns::start().await;
