@@ -19,6 +19,8 @@ const AAAA: u16 = 28;
 enum Answer {
     Four(Vec<Ipv4Addr>),
     Six(Vec<Ipv6Addr>),
+    /// The question for the other family fails.
+    SixAlone(Ipv6Addr),
     NoSuchName,
     Silence,
     /// The first octets of an answer of somebody who only guesses, and then the right one.
@@ -113,6 +115,12 @@ fn replies(question: &[u8], kind: u16, answer: &Answer) -> Vec<Vec<u8>> {
             vec![records(ips.iter().map(|ip| record(AAAA, &ip.octets())).collect())]
         }
         Answer::Four(_) | Answer::Six(_) => vec![records(Vec::new())],
+        Answer::SixAlone(ip) if kind == AAAA => vec![records(vec![record(AAAA, &ip.octets())])],
+        Answer::SixAlone(_) => {
+            let mut reply = records(Vec::new());
+            reply[3] |= 2;
+            vec![reply]
+        }
         Answer::NoSuchName => {
             let mut reply = records(Vec::new());
             reply[3] |= 3;
@@ -224,6 +232,27 @@ async fn a_transaction_is_not_cut() {
     assert_ne!(raw.server().await, before);
 }
 
+/// Would break with: `server_fast_close` that only heeds the console and the file.
+#[tokio::test]
+async fn server_fast_close_cuts_sessions_at_an_address_that_is_gone() {
+    let dns = Dns::start().await;
+    let port = free_port();
+    door("127.0.0.2", port).await;
+    door("127.0.0.3", port).await;
+    dns.say_four("db.example", &[2]);
+    let pooler =
+        builder(&dns, "db.example", port).pool_mode("session").setting("server_fast_close", 1).start();
+    let (mut outside, mut inside) = (pooler.raw().await, pooler.raw().await);
+    outside.query("SELECT 1").await;
+    inside.query("BEGIN").await;
+    dns.say_four("db.example", &[3]);
+    assert_eq!(outside.last_words().await.field('M'), "database configuration changed");
+    assert_eq!(inside.query("COMMIT").await[1].status(), 'I');
+    assert_eq!(inside.last_words().await.field('M'), "database configuration changed");
+    pooler.raw().await.query("SELECT 1").await;
+    becomes(&pooler, &["127.0.0.3"]).await;
+}
+
 #[tokio::test]
 async fn several_addresses_are_used_in_turn_and_a_dead_one_is_left_out() {
     let dns = Dns::start().await;
@@ -284,6 +313,30 @@ async fn a_dns_server_that_is_down_costs_nothing() {
         let mut other = Raw::login(pooler.port(), "weir_trust", "weir_trust", "weir").await;
         assert_ne!(other.server().await, before);
     }
+}
+
+/// Would break with: half an answer that counts as the whole, and takes the other addresses away.
+#[tokio::test]
+async fn half_an_answer_takes_no_address_away() {
+    let dns = Dns::start().await;
+    dns.say_four("db.example", &[1]);
+    let pooler = builder(&dns, "db.example", Postgres::shared().port()).start();
+    let mut raw = pooler.raw().await;
+    let before = raw.server().await;
+    dns.say("db.example", Answer::SixAlone(Ipv6Addr::LOCALHOST));
+    loop {
+        let hosts = pooler.console("SHOW DNS_HOSTS").await;
+        let addresses = hosts[0][2].clone().unwrap();
+        assert!(addresses.contains("127.0.0.1:0"), "{addresses}");
+        if addresses.contains("::1") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert_eq!(raw.server().await, before);
+    // The next answer is a whole one.
+    dns.say_four("db.example", &[2]);
+    becomes(&pooler, &[]).await;
 }
 
 #[tokio::test]

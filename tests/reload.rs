@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::look::{connections_become, seen, try_login};
-use common::{Pgweir, PgweirBuilder, Postgres, Raw, Rival, frontend};
+use common::{FakeServer, Pgweir, PgweirBuilder, Postgres, Raw, Rival, frontend};
 
 fn pooler() -> PgweirBuilder {
     Pgweir::builder(Postgres::shared())
@@ -278,4 +278,32 @@ async fn another_forced_user_is_for_new_clients() {
     let look =
         "SELECT (count(*) = 0)::int::int8 FROM pg_stat_activity WHERE datname = $1 AND usename = 'weir'";
     seen(postgres, look, &[&database]).await;
+}
+
+/// Would break with: a client that is past the door and not yet in any list when its database is removed.
+#[tokio::test]
+async fn a_login_during_the_removal_of_its_database_comes_to_nothing() {
+    let gate = std::sync::Arc::new(tokio::sync::Semaphore::new(0));
+    let opens = std::sync::Arc::clone(&gate);
+    let server = FakeServer::start(move |mut connection, _| {
+        let gate = std::sync::Arc::clone(&opens);
+        async move {
+            let _open = gate.acquire().await.unwrap();
+            if connection.greet().await {
+                connection.serve().await;
+            }
+        }
+    })
+    .await;
+    let builder = pooler().database("slow", &format!("host=127.0.0.1 port={} dbname=slow", server.port()));
+    let running = builder.start();
+    let mut raw = Raw::open(running.port()).await;
+    let login = tokio::spawn(async move {
+        raw.try_start(&[("user", "weir"), ("database", "slow")], common::postgres::password_of("weir")).await
+    });
+    server.has_accepted(1).await;
+    running.reload(pooler()).await;
+    gate.add_permits(100);
+    let refused = login.await.unwrap().unwrap_err();
+    assert_eq!((refused.field('C').as_str(), refused.field('M').as_str()), ("57P01", "database removed"));
 }

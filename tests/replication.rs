@@ -4,7 +4,7 @@
 mod common;
 
 use common::look::{error_of, seen};
-use common::{Pgweir, PgweirBuilder, Postgres, Raw, Rival, frontend, until};
+use common::{FakeServer, Opening, Pgweir, PgweirBuilder, Postgres, Raw, Rival, frontend, until};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
@@ -337,6 +337,45 @@ async fn a_wait_for_a_place_has_its_limit() {
     drop(_first);
     common::look::try_until(&pooler, "weir", Result::is_ok).await.unwrap();
     let _second = logical(&pooler).await;
+}
+
+/// A server that leaves logins for replication without an answer, and serves all others.
+async fn slow_for_replication() -> FakeServer {
+    FakeServer::start(|mut connection, _| async move {
+        loop {
+            match connection.opening().await {
+                Opening::Ssl | Opening::Gss => connection.write(b"N").await,
+                Opening::Startup(asked) if asked.contains_key("replication") => {
+                    return connection.drain().await;
+                }
+                Opening::Startup(_) => break,
+                Opening::Cancel(_) | Opening::End => return,
+            }
+        }
+        connection.write(&common::fake::welcome()).await;
+        connection.serve().await;
+    })
+    .await
+}
+
+fn before(server: &FakeServer) -> PgweirBuilder {
+    let entry = format!("host=127.0.0.1 port={} dbname=weir", server.port());
+    Pgweir::builder(Postgres::shared()).database("weir", &entry).setting("server_connect_timeout", 600)
+}
+
+/// Would break with: a login for replication that counts as one that serves the line.
+#[tokio::test]
+async fn nobody_waits_for_the_login_of_a_replication_client() {
+    let server = slow_for_replication().await;
+    let pooler = before(&server).start();
+    let mut replicating = Raw::open(pooler.port()).await;
+    let parameters = [("user", "weir"), ("database", "weir"), ("replication", "database")];
+    let replicating = tokio::spawn(async move { replicating.try_start(&parameters, "weir").await.is_ok() });
+    server.has_accepted(1).await;
+    let mut plain = pooler.raw().await;
+    plain.query("SELECT 1").await;
+    assert!(!replicating.is_finished());
+    replicating.abort();
 }
 
 #[tokio::test]

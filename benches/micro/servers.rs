@@ -94,7 +94,7 @@ fn pool_of(size: u32) -> (Runtime, Arc<Pool<AtOnce>>) {
             lanes: Arc::default(),
         };
         let id = PoolId { database: "shop".to_owned(), user: "alice".to_owned() };
-        let pool = Pool::start(id, settings(size), AtOnce, quotas, shared);
+        let pool = Pool::start(id, settings(size), AtOnce, quotas, shared, false);
         let mut taken = Vec::new();
         for _ in 0..size {
             taken.push(pool.checkout().await.unwrap());

@@ -4,7 +4,7 @@ use super::workers::Workers;
 use crate::admin::AdminConsole;
 use crate::net::reduce_stock;
 use crate::pool::Forgotten;
-use crate::session::Service;
+use crate::session::{Order, Service};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -24,8 +24,10 @@ pub(super) fn keep_tidy(service: &Arc<Service>, console: &Arc<AdminConsole>, wor
     }
     let (service, console) = (Arc::clone(service), Arc::clone(console));
     tokio::spawn(async move {
+        let mut losses = 0;
         loop {
             sleep(PERIOD).await;
+            reconsider(&service, &mut losses);
             service.shared.sweep(usize::try_from(service.clients.count()).unwrap_or(usize::MAX / 4));
             for Forgotten { pool, with_database } in service.pools.forget_unused(&service.config.load()) {
                 console.retire(&pool.id.database, pool.traffic.snapshot());
@@ -35,4 +37,12 @@ pub(super) fn keep_tidy(service: &Arc<Service>, console: &Arc<AdminConsole>, wor
             }
         }
     });
+}
+
+/// Has sessions look at their servers when a host has lost an address (`server_fast_close`).
+fn reconsider(service: &Service, losses: &mut u64) {
+    let now = service.pools.whereabouts().resolver().losses();
+    if std::mem::replace(losses, now) != now && service.config.load().pool.care.fast_close {
+        service.clients.list().iter().for_each(|client| client.order(Order::Reconsider));
+    }
 }

@@ -150,7 +150,10 @@ impl Pools {
             let with_database = is_auto(&pool.id.database) && !is_left(&pool.id.database);
             Forgotten { pool, with_database }
         };
-        gone.into_iter().map(forgotten).collect()
+        let forgotten: Vec<_> = gone.into_iter().map(forgotten).collect();
+        drop(inner);
+        self.forget_traces(&forgotten);
+        forgotten
     }
 }
 
@@ -176,5 +179,12 @@ impl<C: Connector> Pool<C> {
     #[must_use]
     pub fn is_former(&self) -> bool {
         self.former.load(Ordering::Relaxed)
+    }
+
+    /// Whether its database was taken out of the configuration: no order to the database reaches it any longer. Who
+    /// looks after it can be found by others either sees it, or is found and sent away.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::SeqCst)
     }
 }

@@ -45,7 +45,7 @@ impl ServerPool {
         };
         let settings = self.settings();
         let generation = self.generation.load(Ordering::Acquire);
-        let _counted = self.dialling.enter();
+        let _counted = self.dedicating.enter();
         let mut startup = settings.startup.clone();
         startup.retain(|name, _| !parameters.keys().any(|other| other.eq_ignore_ascii_case(name)));
         startup.extend(parameters.clone());
@@ -76,7 +76,9 @@ impl ServerPool {
         loop {
             if !self.is_held_back() {
                 match self.quotas.take() {
-                    Ok(seat) => return seat,
+                    // Looked at once more: who holds the pool back either sees this seat, or is seen here.
+                    Ok(seat) if !self.is_held_back() => return seat,
+                    Ok(_) => {}
                     Err(full) => self.make_place(full),
                 }
             }

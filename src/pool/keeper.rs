@@ -78,9 +78,12 @@ impl<C: Connector> Pool<C> {
     /// Closes idle servers that are over a lowered limit.
     fn shrink(&self) {
         while self.quotas.excess() > 0 {
-            let Some(mut member) = self.attic.take_oldest().or_else(|| self.rack.weed_oldest()) else {
-                return;
-            };
+            // One that is to be checked goes or stays there: it must not come to the rack without its check.
+            if let Some(member) = self.attic.take_oldest_if(Member::leave_if_too_many) {
+                self.close(*member, "over the limit");
+                continue;
+            }
+            let Some(mut member) = self.rack.weed_oldest() else { return };
             if !member.leave_if_too_many() {
                 // One that came back meanwhile has gone in its place.
                 member.record.enter(ServerState::Idle, None);

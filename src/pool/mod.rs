@@ -140,10 +140,14 @@ pub struct Pool<C: Connector> {
     rack: Rack<C::Server>,
     attic: Attic<C::Server>,
     checking: Gauge,
+    /// Those of them that have had no answer for long: they keep nobody from being served otherwise.
+    stalled: Gauge,
     /// Whether each server is checked before each use, at hand for each that is put back.
     checks_each: AtomicBool,
     servers: Roll<ServerRecord>,
     dialling: Gauge,
+    /// Dials for one client alone, which serve nobody in line.
+    dedicating: Gauge,
     health: Mutex<Health>,
     /// Why those who waited were sent away the last time, and how often they were: waiters leave when it is once more.
     dismissal: ArcSwapOption<Refusal>,
@@ -156,6 +160,8 @@ pub struct Pool<C: Connector> {
     held_back: AtomicBool,
     /// Whether its clients are the last that get it.
     former: AtomicBool,
+    /// Whether its database was taken out of the configuration.
+    removed: AtomicBool,
     unused_since: Mutex<Option<Instant>>,
     wake: Arc<Notify>,
     shared: Shared,
@@ -180,13 +186,14 @@ pub struct Shared {
 }
 
 impl<C: Connector> Pool<C> {
-    /// Makes a pool and starts its keeper.
+    /// Makes a pool and starts its keeper, which dials nothing yet if the pool is held back from the beginning.
     pub fn start(
         id: PoolId,
         settings: PoolSettings,
         connector: C,
         quotas: Quotas,
         shared: Shared,
+        held_back: bool,
     ) -> Arc<Self> {
         let wake = Arc::new(Notify::new());
         for quota in [&quotas.pool, &quotas.database, &quotas.user] {
@@ -206,17 +213,20 @@ impl<C: Connector> Pool<C> {
             rack: Rack::new(),
             attic: Attic::default(),
             checking: Gauge::default(),
+            stalled: Gauge::default(),
             checks_each: AtomicBool::new(checks_each),
             servers: Roll::default(),
             dialling: Gauge::default(),
+            dedicating: Gauge::default(),
             health: Mutex::default(),
             dismissal: ArcSwapOption::empty(),
             dismissals: AtomicU64::new(0),
             greeting: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
             replaced_below: AtomicU64::new(0),
-            held_back: AtomicBool::new(false),
+            held_back: AtomicBool::new(held_back),
             former: AtomicBool::new(false),
+            removed: AtomicBool::new(false),
             unused_since: Mutex::default(),
             wake,
             shared,
@@ -274,7 +284,7 @@ impl<C: Connector> Pool<C> {
     /// Servers that are being dialled.
     #[must_use]
     pub fn dialling_count(&self) -> u64 {
-        self.dialling.get()
+        self.dialling.get() + self.dedicating.get()
     }
 
     /// Clients in line, and how long the oldest has waited.

@@ -77,14 +77,23 @@ impl Proofs {
 }
 
 /// For each database how often DDL was committed in it, as far as its clients' servers have said so. All connections to it
-/// share the counter, whatever pool they are of. There are as many as the configuration has databases.
+/// share the counter, whatever pool they are of. Those of databases without a connection are swept out now and then.
 #[derive(Debug, Default)]
 pub struct Epochs(Mutex<HashMap<(Hosts, u16, String), Arc<AtomicU64>>>);
 
 impl Epochs {
     fn of(&self, settings: &PoolSettings) -> Arc<AtomicU64> {
         let key = (settings.hosts.clone(), settings.port, settings.dbname.clone());
-        Arc::clone(self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(key).or_default())
+        Arc::clone(self.lock().entry(key).or_default())
+    }
+
+    /// Forgets databases that nobody is connected to: who connects next has nothing that could be outdated.
+    pub(super) fn sweep(&self) {
+        self.lock().retain(|_, epoch| Arc::strong_count(epoch) > 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(Hosts, u16, String), Arc<AtomicU64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::crowd::Headcount;
 use super::gates::Gates;
-use super::{Full, Lookups, Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared, Whereabouts};
+use super::{
+    Forgotten, Full, Lookups, Pool, PoolId, Postgres, Quota, Quotas, ServerPool, Shared, Whereabouts,
+};
 use crate::config::{Balance, Config, Lookup, PoolMode};
 use crate::net::Resolver;
 use crate::stats::{ServerState, TrafficSnapshot};
@@ -117,8 +119,9 @@ impl Pools {
         let settings = config.pool_settings(database, &id.user)?;
         let quotas =
             inner.quotas(&id, settings.size, settings.max_db_connections, settings.max_user_connections);
-        let pool = Pool::start(id.clone(), settings, self.connector.clone(), quotas, self.shared.clone());
-        pool.hold_back(inner.gates.hold_back(&id.database));
+        let held = inner.gates.hold_back(&id.database);
+        let (connector, shared) = (self.connector.clone(), self.shared.clone());
+        let pool = Pool::start(id.clone(), settings, connector, quotas, shared, held);
         inner.pools.insert(id, Arc::clone(&pool));
         Some(pool)
     }
@@ -127,6 +130,14 @@ impl Pools {
     #[must_use]
     pub fn whereabouts(&self) -> &Arc<Whereabouts> {
         &self.connector.whereabouts
+    }
+
+    /// Forgets what was known of databases beside their pools.
+    pub(super) fn forget_traces(&self, forgotten: &[Forgotten]) {
+        for pool in forgotten.iter().filter(|gone| gone.with_database).map(|gone| &gone.pool) {
+            self.whereabouts().forget(&pool.settings());
+        }
+        self.connector.epochs.sweep();
     }
 
     /// Secrets that are asked for.
@@ -152,8 +163,9 @@ impl Pools {
         let pool = Arc::new(Quota::new(lookup.pool.size));
         let quotas = Quotas { pool, database: unlimited(), user: unlimited() };
         let settings = lookup.pool.clone();
-        let pool = Pool::start(id.clone(), settings, self.connector.clone(), quotas, self.shared.clone());
-        pool.hold_back(inner.gates.hold_back(&id.database));
+        let held = inner.gates.hold_back(&id.database);
+        let (connector, shared) = (self.connector.clone(), self.shared.clone());
+        let pool = Pool::start(id.clone(), settings, connector, quotas, shared, held);
         inner.lookups.insert(id, Arc::clone(&pool));
         Some(pool)
     }
@@ -195,6 +207,7 @@ impl Pools {
         });
         pools.retain(|id, pool| {
             let Some(mut settings) = config.pool_settings(&id.database, &id.user) else {
+                pool.removed.store(true, Ordering::SeqCst);
                 pool.reconnect();
                 gone.push(Arc::clone(pool));
                 return false;
@@ -220,6 +233,7 @@ impl Pools {
         });
         inner.apply_gates();
         drop(inner);
+        self.connector.epochs.sweep();
         self.warm(config);
         self.changed.notify_waiters();
         gone

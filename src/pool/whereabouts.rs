@@ -136,6 +136,12 @@ impl Whereabouts {
         }
     }
 
+    /// Forgets whose turn it is for a database that is forgotten itself, as one may be that only `*` stands for: there are
+    /// as many names of those as clients can think of.
+    pub(super) fn forget(&self, settings: &PoolSettings) {
+        lock(&self.turns).remove(&rota(settings));
+    }
+
     /// Whether nobody answered there a moment ago.
     pub(super) fn is_failing(&self, address: &Address) -> bool {
         lock(&self.failing).get(address).is_some_and(|failing| failing.until > Instant::now())
@@ -180,4 +186,29 @@ fn keep(dns: &Dns) -> Keep {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // The maps are whole after every step, so a panic elsewhere cannot have spoilt them.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_forgotten_with_their_database() {
+        let dns = Dns { max_ttl: Duration::ZERO, nxdomain_ttl: Duration::ZERO, resolv_conf: None };
+        let whereabouts = Whereabouts::new(&dns).unwrap();
+        let hosts = Hosts::parse("a,b", Balance::RoundRobin).unwrap();
+        for name in ["one", "two"] {
+            let settings = PoolSettings {
+                hosts: hosts.clone(),
+                dbname: name.to_owned(),
+                ..crate::pool::tests::settings()
+            };
+            let next = || whereabouts.next_host(&settings, &mut Vec::new()).unwrap().to_string();
+            assert_eq!([next(), next(), next()], ["a", "b", "a"]);
+            whereabouts.forget(&settings);
+            assert!(lock(&whereabouts.turns).is_empty());
+            assert_eq!(next(), "a");
+            whereabouts.forget(&settings);
+        }
+    }
 }

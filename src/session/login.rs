@@ -308,10 +308,7 @@ impl Front {
             admission,
             presence,
         };
-        let registration = service
-            .clients
-            .register(credentials)
-            .map_err(|error| Report::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
+        let registration = register(service, &pool, credentials)?;
         self.out.reserve(WELCOME);
         self.out.extend_from_slice(&AUTHENTICATION_OK);
         self.put(|out| told::put_pooler(&config.welcome, Some(&pool), out))?;
@@ -355,10 +352,7 @@ impl Front {
             admission,
             presence,
         };
-        let registration = service
-            .clients
-            .register(credentials)
-            .map_err(|error| Report::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
+        let registration = register(service, &pool, credentials)?;
         self.out.extend_from_slice(&AUTHENTICATION_OK);
         self.put(|out| told::put_pooler(&config.welcome, Some(&pool), out))?;
         self.put(|out| server.state.baseline.put(out, &Settings::default()))?;
@@ -440,6 +434,21 @@ fn pool_of(
     }
     let entered = service.pools.enter(config, database, user);
     entered.map_err(|closed| departure::closed(closed, database, user))
+}
+
+/// From now on orders find the client. One whose database was removed during its login had been seen by nobody.
+fn register(
+    service: &Service,
+    pool: &ServerPool,
+    credentials: Credentials,
+) -> Result<Registration, Departure> {
+    let registered = service.clients.register(credentials);
+    let registration =
+        registered.map_err(|error| Report::fatal(sqlstate::INTERNAL_ERROR, error.to_string()))?;
+    if pool.is_removed() {
+        return Err(departure::removed());
+    }
+    Ok(registration)
 }
 
 /// One step of the proof; an expensive one is made where it holds up nobody's traffic.

@@ -87,6 +87,10 @@ pub(super) async fn cancel(service: &Service, key: &CancelKey) -> Departure {
             match service.peers.forward(&config.peering, whereabouts, key).await {
                 Ok(()) => {}
                 Err(Lost::TimedOut) => return departure::cancel_wait_timeout(),
+                // Any stranger can send such a key, as often as they like.
+                Err(lost @ (Lost::NoPeer | Lost::Unknown(_) | Lost::Circle)) => {
+                    tracing::debug!("cannot forward a cancel request to its peer: {lost}");
+                }
                 Err(lost) => tracing::warn!("cannot forward a cancel request to its peer: {lost}"),
             }
         }

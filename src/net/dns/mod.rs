@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
-use stub::Stub;
+use stub::{Answered, Stub};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
@@ -85,6 +85,7 @@ pub struct Resolver {
     keep: Mutex<Keep>,
     names: Mutex<HashMap<String, Arc<Name>>>,
     asking: AtomicU64,
+    losses: AtomicU64,
 }
 
 /// Who is asked.
@@ -128,8 +129,8 @@ impl Resolver {
             None => Source::System,
             Some(path) => Source::Stub(Stub::new(path)?),
         };
-        let (keep, names, asking) = (Mutex::new(keep), Mutex::default(), AtomicU64::new(0));
-        Ok(Arc::new(Self { source, keep, names, asking }))
+        let (keep, names) = (Mutex::new(keep), Mutex::default());
+        Ok(Arc::new(Self { source, keep, names, asking: AtomicU64::new(0), losses: AtomicU64::new(0) }))
     }
 
     /// Changes how long answers are kept: those that come from now on.
@@ -178,6 +179,12 @@ impl Resolver {
         self.asking.load(Ordering::Relaxed)
     }
 
+    /// How often a name has lost an address.
+    #[must_use]
+    pub fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Acquire)
+    }
+
     fn name(&self, text: &str) -> Arc<Name> {
         let mut names = lock(&self.names);
         if let Some(name) = names.get(text) {
@@ -204,10 +211,12 @@ impl Resolver {
         let _counted = UnderWay::begin(&self.asking);
         let result = match &self.source {
             Source::System => ask_system(&name.text).await,
-            Source::Stub(stub) => stub.ask(&name.text).await,
+            Source::Stub(stub) => stub.ask(&name.text).await.map(|answered| name.complete(answered)),
         };
         let keep = *lock(&self.keep);
-        name.take(result, keep, Instant::now());
+        if name.take(result, keep, Instant::now()) {
+            self.losses.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// Looks names up again for as long as connections depend on them. Ends with the resolver.
@@ -261,14 +270,26 @@ impl Name {
         Ok(in_turn.map(|(ip, standing)| Found { ip: *ip, standing: Some(standing.clone()) }).collect())
     }
 
-    fn take(&self, result: io::Result<Vec<IpAddr>>, keep: Keep, now: Instant) {
+    /// The addresses of an answer, and those of before of a family that nobody could say anything of: a question that
+    /// fails takes no address away.
+    fn complete(&self, answered: Answered) -> Vec<IpAddr> {
+        let Answered { mut addresses, unknown } = answered;
+        if let Some(family) = unknown {
+            let known = lock(&self.answer);
+            addresses.extend(known.addresses.iter().map(|(ip, _)| *ip).filter(|ip| family.has(*ip)));
+        }
+        addresses
+    }
+
+    /// Takes over what a look-up came to; tells whether an address has lost its standing.
+    fn take(&self, result: io::Result<Vec<IpAddr>>, keep: Keep, now: Instant) -> bool {
         let mut answer = lock(&self.answer);
         answer.since = Some(now);
         match result {
             Ok(found) if !found.is_empty() => {
                 answer.until = Some(now + keep.found);
                 answer.failure = None;
-                answer.move_to(&self.text, found);
+                answer.move_to(&self.text, found)
             }
             other => {
                 let reason =
@@ -278,6 +299,7 @@ impl Name {
                 }
                 answer.until = Some(now + keep.failed);
                 answer.failure = Some(reason);
+                false
             }
         }
     }
@@ -293,8 +315,8 @@ impl Name {
 }
 
 impl Answer {
-    /// Takes over other addresses; those that are gone lose their standing.
-    fn move_to(&mut self, name: &str, found: Vec<IpAddr>) {
+    /// Takes over other addresses; those that are gone lose their standing. Tells whether there were such.
+    fn move_to(&mut self, name: &str, found: Vec<IpAddr>) -> bool {
         let mut addresses: Vec<(IpAddr, Standing)> = Vec::new();
         for ip in found {
             if addresses.iter().any(|(other, _)| *other == ip) {
@@ -303,15 +325,18 @@ impl Answer {
             let known = self.addresses.iter().find(|(other, _)| *other == ip);
             addresses.push((ip, known.map(|(_, standing)| standing.clone()).unwrap_or_default()));
         }
+        let mut is_loss = false;
         for (ip, standing) in &self.addresses {
             if !addresses.iter().any(|(other, _)| other == ip) {
                 tracing::info!(name, address = %ip, "an address is gone: its connections are closed when they are free");
                 standing.lose();
+                is_loss = true;
             }
         }
         // In an order of our own: servers shuffle their answers, and the turn goes round these.
         addresses.sort_unstable_by_key(|(ip, _)| *ip);
         self.addresses = addresses;
+        is_loss
     }
 }
 

@@ -26,6 +26,27 @@ pub(super) struct Stub {
     conf: ResolvConf,
 }
 
+/// What is known of a name after both questions.
+#[derive(Debug)]
+pub(super) struct Answered {
+    pub(super) addresses: Vec<IpAddr>,
+    /// The family that the question failed for.
+    pub(super) unknown: Option<Family>,
+}
+
+/// Addresses that are asked for together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    Four,
+    Six,
+}
+
+impl Family {
+    pub(super) fn has(self, ip: IpAddr) -> bool {
+        ip.is_ipv4() == (self == Self::Four)
+    }
+}
+
 /// What a server says of a name.
 enum Said {
     Addresses(Vec<IpAddr>),
@@ -43,26 +64,26 @@ impl Stub {
     }
 
     /// The addresses of a name: those of `/etc/hosts`, or else of both families by DNS. Cancel safe.
-    pub(super) async fn ask(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+    pub(super) async fn ask(&self, name: &str) -> io::Result<Answered> {
         // Read each time, so that a change of it counts.
         let hosts = tokio::fs::read_to_string(HOSTS_FILE).await.unwrap_or_default();
         let known = of_hosts_file(&hosts, name);
         if !known.is_empty() {
-            return Ok(known);
+            return Ok(Answered { addresses: known, unknown: None });
         }
         let mut empty = io::Error::new(io::ErrorKind::NotFound, "no such name");
         for full in self.conf.candidates(name) {
             let (four, six) = tokio::join!(self.query(&full, TYPE::A), self.query(&full, TYPE::AAAA));
-            let mut found = Vec::new();
-            for said in [four, six] {
+            let (mut addresses, mut unknown) = (Vec::new(), None);
+            for (said, family) in [(four, Family::Four), (six, Family::Six)] {
                 match said {
-                    Ok(Said::Addresses(addresses)) => found.extend(addresses),
+                    Ok(Said::Addresses(found)) => addresses.extend(found),
                     Ok(Said::NoSuchName) => {}
-                    Err(error) => empty = error,
+                    Err(error) => (empty, unknown) = (error, Some(family)),
                 }
             }
-            if !found.is_empty() {
-                return Ok(found);
+            if !addresses.is_empty() {
+                return Ok(Answered { addresses, unknown });
             }
         }
         Err(empty)

@@ -40,6 +40,19 @@ async fn a_pool_that_is_held_back_gives_out_nothing_and_keeps_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_pool_that_is_made_during_a_pause_dials_nothing_before_its_end() {
+    let settings = PoolSettings { min_size: 1, user_is_forced: true, ..settings() };
+    let (quotas, world) = (quotas(&settings, &Arc::new(Quota::new(None))), World::new());
+    let id = PoolId { database: settings.dbname.clone(), user: settings.user.clone() };
+    let pool = Pool::start(id, settings, Arc::clone(&world), quotas, shared(), true);
+    pass(5 * SECOND).await;
+    assert_eq!(world.dials(), 0);
+    pool.hold_back(false);
+    settle().await;
+    assert_eq!(world.dials(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dial_that_ends_while_the_pool_is_held_back_is_closed() {
     for resumed in [false, true] {
         let bench = Bench::of_size(2);
@@ -205,6 +218,52 @@ async fn what_is_to_be_checked_ages_and_makes_room_like_any_other() {
     bench.pool.hold_back(true);
     settle().await;
     assert_eq!((bench.used(), bench.pool.stale_count()), (0, 0));
+}
+
+/// Six servers that a proxy has forgotten: what is sent to them is swallowed, and a check ends by its time limit only.
+async fn silent(size: u32) -> Bench {
+    let care = Care { check: Some(Check { delay: SECOND, query: String::new() }), ..Care::default() };
+    let bench = Bench::new(PoolSettings { size: Some(size), care, ..settings() });
+    bench.take_all(6).await.into_iter().for_each(|server| server.release(()));
+    pass(3 * SECOND).await;
+    assert_eq!(bench.pool.stale_count(), 6);
+    *bench.world.check_takes.lock().unwrap() = 5 * SECOND;
+    let vitals = bench.world.vitals.lock().unwrap().clone();
+    vitals.iter().for_each(|one| one.answers.store(false, Ordering::SeqCst));
+    bench
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_does_not_answer_keeps_nobody_from_a_new_one() {
+    let bench = silent(8).await;
+    let client = bench.ask();
+    pass(SECOND).await;
+    assert_eq!(client.served().await.vitals.number, 6);
+    assert_eq!(bench.world.dials(), 7, "one for the one who waited");
+    pass(5 * SECOND).await;
+    assert_eq!((bench.pool.stale_count(), bench.used()), (0, 0), "the others are as old");
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_that_do_not_answer_are_waited_for_once_and_not_one_after_the_other() {
+    let bench = silent(6).await;
+    let client = bench.ask();
+    pass(6 * SECOND).await;
+    assert!(client.served().await.vitals.number >= 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_check_serves_who_waits_where_no_login_would() {
+    let bench = checked(SECOND);
+    bench.take().await.release(());
+    pass(3 * SECOND).await;
+    *bench.world.check_takes.lock().unwrap() = SECOND;
+    bench.world.always(Plan::Never);
+    let client = bench.ask();
+    pass(2 * SECOND).await;
+    assert_eq!(client.served().await.vitals.number, 0);
+    settle().await;
+    bench.check(0);
 }
 
 #[tokio::test(start_paused = true)]

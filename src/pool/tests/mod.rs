@@ -259,7 +259,7 @@ impl Bench {
 
     fn start(settings: PoolSettings, quotas: Quotas, world: Arc<World>, shared: Shared) -> Self {
         let id = PoolId { database: settings.dbname.clone(), user: settings.user.clone() };
-        Self { pool: Pool::start(id, settings, Arc::clone(&world), quotas, shared), world }
+        Self { pool: Pool::start(id, settings, Arc::clone(&world), quotas, shared, false), world }
     }
 
     /// A client that asks for a server.
@@ -351,7 +351,7 @@ impl Client {
     }
 }
 
-fn settings() -> PoolSettings {
+pub(super) fn settings() -> PoolSettings {
     PoolSettings {
         hosts: Hosts::one(Host::Tcp("db".to_owned())),
         port: 5432,
