@@ -293,26 +293,32 @@ async fn the_service_manager_is_told() {
     assert_eq!(running.ended().await, Some(0));
 }
 
+/// The program with two listening sockets that were passed to it. python does what systemd does: it listens, and gives
+/// the descriptors their numbers.
+fn passing(place: &Place, port: u16, path: &Path) -> Command {
+    let script = "import os, socket, sys\n\
+        port, path, *command = sys.argv[1:]\n\
+        tcp = socket.create_server(('127.0.0.1', int(port)))\n\
+        unix = socket.socket(socket.AF_UNIX); unix.bind(path); unix.listen(); os.chmod(path, 0o666)\n\
+        os.dup2(tcp.fileno(), 40); os.dup2(unix.fileno(), 41)\n\
+        os.dup2(40, 3); os.dup2(41, 4)\n\
+        os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2')\n\
+        os.execvp(command[0], command)\n";
+    let mut command = Command::new("python3");
+    command.args(["-c", script, &port.to_string()]).arg(path);
+    // It keeps the process and its descriptors.
+    let pooler = place.command(&[]);
+    command.arg(pooler.get_program()).args(pooler.get_args()).stdin(Stdio::null());
+    command
+}
+
 /// Would break with: sockets that are not served, that are bound once more, or whose file is removed at the end though
 /// it is the service manager's.
 #[tokio::test]
 async fn sockets_of_the_service_manager_are_served() {
     let mut place = Place::new("");
     let port = common::free_port();
-    // python does what systemd does: it listens, and gives the descriptors their numbers.
-    let script = "import os, socket, sys\n\
-        port, path, *command = sys.argv[1:]\n\
-        tcp = socket.create_server(('127.0.0.1', int(port)))\n\
-        unix = socket.socket(socket.AF_UNIX); unix.bind(path); unix.listen()\n\
-        os.dup2(tcp.fileno(), 40); os.dup2(unix.fileno(), 41)\n\
-        os.dup2(40, 3); os.dup2(41, 4)\n\
-        os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2')\n\
-        os.execvp(command[0], command)\n";
-    let mut command = Command::new("python3");
-    command.args(["-c", script, &port.to_string()]).arg(place.file("passed"));
-    // It keeps the process and its descriptors.
-    let pooler = place.command(&[]);
-    command.arg(pooler.get_program()).args(pooler.get_args()).stdin(Stdio::null());
+    let command = passing(&place, port, &place.file("passed"));
     let mut running = place.start_command(command);
     for name in ["listen_addr", "unix_socket_dir"] {
         running.logged(&format!("sockets passed from service manager, {name} ignored")).await;
@@ -328,4 +334,23 @@ async fn sockets_of_the_service_manager_are_served() {
     running.signal("INT");
     assert_eq!(running.ended().await, Some(0));
     assert!(place.file("passed").exists());
+}
+
+/// Would break with: a socket of the service manager that is taken for another process's, or a pid file that is not
+/// looked at any longer.
+#[tokio::test]
+async fn a_passed_socket_may_have_the_usual_path() {
+    let mut place = Place::new(DAEMON);
+    let path = place.file(&format!(".s.PGSQL.{}", place.port()));
+    let command = passing(&place, common::free_port(), &path);
+    let mut running = place.start_command(command);
+    let mut client = Raw::open_unix(place.folder(), place.port()).await;
+    client.start(&[("user", "weir"), ("database", "weir")], "").await;
+    assert_eq!(client.value("SELECT 1").await.as_deref(), Some("1"));
+    let (code, said) = outcome(passing(&place, common::free_port(), &place.file("other"))).await;
+    assert_eq!(code, Some(1));
+    assert!(said.contains("another instance running?"), "{said}");
+    running.signal("INT");
+    assert_eq!(running.ended().await, Some(0));
+    assert!(path.exists());
 }
