@@ -354,3 +354,28 @@ async fn a_passed_socket_may_have_the_usual_path() {
     assert_eq!(running.ended().await, Some(0));
     assert!(path.exists());
 }
+
+/// Would break with: a reload that holds up everybody while a file does not answer, or an end that waits for it.
+#[tokio::test]
+async fn a_reload_by_signal_holds_nobody_up() {
+    let mut place = Place::new("");
+    let mut running = place.start(&[]);
+    let mut client = Raw::login(place.port(), "weir", "", "weir").await;
+    // Whoever reads a pipe waits until somebody writes.
+    let (file, aside) = (place.file("pgbouncer.ini"), place.file("aside"));
+    std::fs::rename(&file, &aside).unwrap();
+    run(Command::new("mkfifo").arg(&file));
+    common::give_to_unprivileged(place.folder());
+    running.signal("HUP");
+    running.logged("got SIGHUP, re-reading config").await;
+    assert_eq!(client.value("SELECT 1").await.as_deref(), Some("1"));
+    assert!(place.answers().await);
+    let text = std::fs::read(&aside).unwrap();
+    let pipe = file.clone();
+    tokio::task::spawn_blocking(move || std::fs::write(pipe, text).unwrap()).await.unwrap();
+    running.logged("configuration reloaded").await;
+    running.signal("HUP");
+    until("second reload", || running.log().matches("got SIGHUP, re-reading config").count() == 2).await;
+    running.signal("QUIT");
+    assert_eq!(running.ended().await, Some(0));
+}
