@@ -123,6 +123,24 @@ async fn a_name_cannot_begin_a_line() {
     assert!(running.log().lines().all(|line| has_stamp(line, running.pid())), "{}", running.log());
 }
 
+/// Would break with: a line that a client can forge in another format.
+#[tokio::test]
+async fn a_name_cannot_begin_a_line_in_other_formats() {
+    for format in ["human", "json"] {
+        let mut place = Place::new(&format!("[pgweir]\nlog_format = {format}\n"));
+        let running = place.start(&[]);
+        let mut hostile = Raw::open(place.port()).await;
+        let name = "x\nforged line\u{1b}[2K\r";
+        hostile.try_start(&[("user", "weir"), ("database", name)], "").await.unwrap_err();
+        running.logged("pooler error: no such database: x").await;
+        let log = running.log();
+        assert!(log.lines().all(|line| !line.starts_with("forged")), "{log}");
+        assert!(!log.contains(['\r', '\u{1b}']), "{log}");
+        let line = log.lines().find(|line| line.contains("no such database")).unwrap();
+        assert!(line.contains("x\\nforged line"), "{line}");
+    }
+}
+
 /// Would break with: a file that is not appended to, that is not line by line up to date, or that a rotation leaves
 /// behind.
 #[tokio::test]

@@ -5,7 +5,7 @@ mod sinks;
 mod syslog;
 
 use crate::config::{Log, LogFormat};
-use shape::PgBouncerShape;
+use shape::{OneLine, PgBouncerShape, human};
 use sinks::{Logging, Sinks};
 use std::sync::Arc;
 use tracing_subscriber::Registry;
@@ -40,7 +40,7 @@ impl Logger {
         let writer = Logging(Arc::clone(&sinks));
         let lines: Box<dyn Layer<_> + Send + Sync> = match log.format {
             LogFormat::PgBouncer => base.event_format(PgBouncerShape::default()).with_writer(writer).boxed(),
-            LogFormat::Human => base.with_writer(writer).boxed(),
+            LogFormat::Human => base.event_format(OneLine(human())).with_writer(writer).boxed(),
             LogFormat::Json => base.json().flatten_event(true).with_writer(writer).boxed(),
         };
         let _set_already = tracing_subscriber::registry().with(filter).with(lines).try_init();
