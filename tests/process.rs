@@ -379,3 +379,28 @@ async fn a_reload_by_signal_holds_nobody_up() {
     running.signal("QUIT");
     assert_eq!(running.ended().await, Some(0));
 }
+
+/// Would break with: a pid file that anybody may write to, one that is written through a link to somewhere else, or a
+/// file that is left beside it.
+#[tokio::test]
+async fn a_pid_file_is_a_file_of_its_own() {
+    let mut place = Place::new("pidfile = {dir}/pid\n");
+    std::fs::write(place.file("victim"), "").unwrap();
+    std::os::unix::fs::symlink(place.file("victim"), place.file("pid")).unwrap();
+    common::give_to_unprivileged(place.folder());
+    let pooler = place.command(&[]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 0 && exec \"$@\"", "sh"]);
+    command.arg(pooler.get_program()).args(pooler.get_args()).stdin(Stdio::null());
+    let mut running = place.start_command(command);
+    assert_eq!(place.read("victim"), "");
+    let found = std::fs::symlink_metadata(place.file("pid")).unwrap();
+    assert!(found.is_file(), "{found:?}");
+    assert_eq!(found.mode() & 0o777, 0o644);
+    assert_eq!(place.read("pid").trim(), running.pid().to_string());
+    running.signal("INT");
+    assert_eq!(running.ended().await, Some(0));
+    let left: Vec<_> =
+        std::fs::read_dir(place.folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_str().unwrap().contains("pid")), "{left:?}");
+}
