@@ -169,11 +169,15 @@ async fn a_log_file_is_appended_to_and_opened_again() {
         until("lines in the new file", || place.read("log").contains("stats: ")).await;
         assert_eq!(place.read(&old), ended);
     }
-    // A file that cannot be opened leaves the old one, and is told.
-    place.configure("logfile = /no/such/folder/log\n");
+    // A file that cannot be opened leaves everything as it is, and is told.
+    place.configure("logfile = /no/such/folder/log\ndefault_pool_size = 7\n");
     place.console("RELOAD").await;
-    assert!(place.answers().await);
     until("more lines", || place.read("log").contains("/no/such/folder/log")).await;
+    assert!(place.read("log").contains("reload failed, the old configuration stays in force"));
+    let rows = place.console("SHOW CONFIG").await;
+    let value = |key: &str| rows.iter().find(|row| row[0].as_deref() == Some(key)).unwrap()[1].clone();
+    assert_eq!(value("default_pool_size").as_deref(), Some("5"));
+    assert_eq!(value("logfile").unwrap(), place.file("log").display().to_string());
 }
 
 /// Would break with: lines on standard error, or none in the file.

@@ -54,10 +54,11 @@ impl Logger {
     }
 
     /// Opens the log file and the way to syslog, anew where they were open: who rotates files moves them away first. What
-    /// cannot be opened is told, and the old one stays.
+    /// cannot be opened is an error, and nothing has changed then.
     pub(super) fn open(&self, log: &Log) -> std::io::Result<()> {
+        self.sinks.open(&log.targets)?;
         let _subscriber_is_gone = self.filter.reload(targets(log.verbose, self.verbosity));
-        self.sinks.open(&log.targets)
+        Ok(())
     }
 
     /// Writes why this process ends. Standard error is told by `main`.
