@@ -404,3 +404,26 @@ async fn a_pid_file_is_a_file_of_its_own() {
         std::fs::read_dir(place.folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_str().unwrap().contains("pid")), "{left:?}");
 }
+
+/// Would break with: a process that cannot be taken over, and nobody is told.
+#[tokio::test]
+async fn a_door_that_somebody_else_has_is_told() {
+    use sha2::Digest as _;
+    use std::os::linux::net::SocketAddrExt as _;
+    let mut place = Place::new("");
+    let path = std::fs::canonicalize(place.file("pgbouncer.ini")).unwrap();
+    let hash = sha2::Sha256::digest(path.to_str().unwrap());
+    let hash: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let name = format!("pgweir-takeover-{hash}");
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let stranger = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
+    let mut running = place.start(&[]);
+    running.logged("WARNING this process cannot be taken over").await;
+    assert!(running.log().contains(&name), "{}", running.log());
+    assert!(place.answers().await);
+    running.signal("INT");
+    running.ended().await;
+    drop(stranger);
+    let running = place.start(&[]);
+    assert!(!running.log().contains("cannot be taken over"), "{}", running.log());
+}
