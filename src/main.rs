@@ -146,11 +146,12 @@ fn run(serve: &Serve) -> ExitCode {
         daemon: serve.daemon,
         takeover: serve.takeover,
     };
-    exit_code(
-        app::runtime()
-            .map_err(Into::into)
-            .and_then(|runtime| runtime.block_on(app::run(&serve.file, wishes)).map_err(Into::into)),
-    )
+    exit_code(app::runtime().map_err(Into::into).and_then(|runtime| {
+        let result = runtime.block_on(app::run(&serve.file, wishes));
+        // Whoever still reads a file, or waits for a name server, does not keep the process.
+        runtime.shutdown_background();
+        result.map_err(Into::into)
+    }))
 }
 
 fn show(demo: &Demo) -> anyhow::Result<()> {

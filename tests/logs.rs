@@ -123,6 +123,24 @@ async fn a_name_cannot_begin_a_line() {
     assert!(running.log().lines().all(|line| has_stamp(line, running.pid())), "{}", running.log());
 }
 
+/// Would break with: a line that a client can forge in another format.
+#[tokio::test]
+async fn a_name_cannot_begin_a_line_in_other_formats() {
+    for format in ["human", "json"] {
+        let mut place = Place::new(&format!("[pgweir]\nlog_format = {format}\n"));
+        let running = place.start(&[]);
+        let mut hostile = Raw::open(place.port()).await;
+        let name = "x\nforged line\u{1b}[2K\r";
+        hostile.try_start(&[("user", "weir"), ("database", name)], "").await.unwrap_err();
+        running.logged("pooler error: no such database: x").await;
+        let log = running.log();
+        assert!(log.lines().all(|line| !line.starts_with("forged")), "{log}");
+        assert!(!log.contains(['\r', '\u{1b}']), "{log}");
+        let line = log.lines().find(|line| line.contains("no such database")).unwrap();
+        assert!(line.contains("x\\nforged line"), "{line}");
+    }
+}
+
 /// Would break with: a file that is not appended to, that is not line by line up to date, or that a rotation leaves
 /// behind.
 #[tokio::test]
@@ -151,11 +169,15 @@ async fn a_log_file_is_appended_to_and_opened_again() {
         until("lines in the new file", || place.read("log").contains("stats: ")).await;
         assert_eq!(place.read(&old), ended);
     }
-    // A file that cannot be opened leaves the old one, and is told.
-    place.configure("logfile = /no/such/folder/log\n");
+    // A file that cannot be opened leaves everything as it is, and is told.
+    place.configure("logfile = /no/such/folder/log\ndefault_pool_size = 7\n");
     place.console("RELOAD").await;
-    assert!(place.answers().await);
     until("more lines", || place.read("log").contains("/no/such/folder/log")).await;
+    assert!(place.read("log").contains("reload failed, the old configuration stays in force"));
+    let rows = place.console("SHOW CONFIG").await;
+    let value = |key: &str| rows.iter().find(|row| row[0].as_deref() == Some(key)).unwrap()[1].clone();
+    assert_eq!(value("default_pool_size").as_deref(), Some("5"));
+    assert_eq!(value("logfile").unwrap(), place.file("log").display().to_string());
 }
 
 /// Would break with: lines on standard error, or none in the file.

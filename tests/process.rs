@@ -293,26 +293,32 @@ async fn the_service_manager_is_told() {
     assert_eq!(running.ended().await, Some(0));
 }
 
+/// The program with two listening sockets that were passed to it. python does what systemd does: it listens, and gives
+/// the descriptors their numbers.
+fn passing(place: &Place, port: u16, path: &Path) -> Command {
+    let script = "import os, socket, sys\n\
+        port, path, *command = sys.argv[1:]\n\
+        tcp = socket.create_server(('127.0.0.1', int(port)))\n\
+        unix = socket.socket(socket.AF_UNIX); unix.bind(path); unix.listen(); os.chmod(path, 0o666)\n\
+        os.dup2(tcp.fileno(), 40); os.dup2(unix.fileno(), 41)\n\
+        os.dup2(40, 3); os.dup2(41, 4)\n\
+        os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2')\n\
+        os.execvp(command[0], command)\n";
+    let mut command = Command::new("python3");
+    command.args(["-c", script, &port.to_string()]).arg(path);
+    // It keeps the process and its descriptors.
+    let pooler = place.command(&[]);
+    command.arg(pooler.get_program()).args(pooler.get_args()).stdin(Stdio::null());
+    command
+}
+
 /// Would break with: sockets that are not served, that are bound once more, or whose file is removed at the end though
 /// it is the service manager's.
 #[tokio::test]
 async fn sockets_of_the_service_manager_are_served() {
     let mut place = Place::new("");
     let port = common::free_port();
-    // python does what systemd does: it listens, and gives the descriptors their numbers.
-    let script = "import os, socket, sys\n\
-        port, path, *command = sys.argv[1:]\n\
-        tcp = socket.create_server(('127.0.0.1', int(port)))\n\
-        unix = socket.socket(socket.AF_UNIX); unix.bind(path); unix.listen()\n\
-        os.dup2(tcp.fileno(), 40); os.dup2(unix.fileno(), 41)\n\
-        os.dup2(40, 3); os.dup2(41, 4)\n\
-        os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='2')\n\
-        os.execvp(command[0], command)\n";
-    let mut command = Command::new("python3");
-    command.args(["-c", script, &port.to_string()]).arg(place.file("passed"));
-    // It keeps the process and its descriptors.
-    let pooler = place.command(&[]);
-    command.arg(pooler.get_program()).args(pooler.get_args()).stdin(Stdio::null());
+    let command = passing(&place, port, &place.file("passed"));
     let mut running = place.start_command(command);
     for name in ["listen_addr", "unix_socket_dir"] {
         running.logged(&format!("sockets passed from service manager, {name} ignored")).await;
@@ -328,4 +334,96 @@ async fn sockets_of_the_service_manager_are_served() {
     running.signal("INT");
     assert_eq!(running.ended().await, Some(0));
     assert!(place.file("passed").exists());
+}
+
+/// Would break with: a socket of the service manager that is taken for another process's, or a pid file that is not
+/// looked at any longer.
+#[tokio::test]
+async fn a_passed_socket_may_have_the_usual_path() {
+    let mut place = Place::new(DAEMON);
+    let path = place.file(&format!(".s.PGSQL.{}", place.port()));
+    let command = passing(&place, common::free_port(), &path);
+    let mut running = place.start_command(command);
+    let mut client = Raw::open_unix(place.folder(), place.port()).await;
+    client.start(&[("user", "weir"), ("database", "weir")], "").await;
+    assert_eq!(client.value("SELECT 1").await.as_deref(), Some("1"));
+    let (code, said) = outcome(passing(&place, common::free_port(), &place.file("other"))).await;
+    assert_eq!(code, Some(1));
+    assert!(said.contains("another instance running?"), "{said}");
+    running.signal("INT");
+    assert_eq!(running.ended().await, Some(0));
+    assert!(path.exists());
+}
+
+/// Would break with: a reload that holds up everybody while a file does not answer, or an end that waits for it.
+#[tokio::test]
+async fn a_reload_by_signal_holds_nobody_up() {
+    let mut place = Place::new("");
+    let mut running = place.start(&[]);
+    let mut client = Raw::login(place.port(), "weir", "", "weir").await;
+    // Whoever reads a pipe waits until somebody writes.
+    let (file, aside) = (place.file("pgbouncer.ini"), place.file("aside"));
+    std::fs::rename(&file, &aside).unwrap();
+    run(Command::new("mkfifo").arg(&file));
+    common::give_to_unprivileged(place.folder());
+    running.signal("HUP");
+    running.logged("got SIGHUP, re-reading config").await;
+    assert_eq!(client.value("SELECT 1").await.as_deref(), Some("1"));
+    assert!(place.answers().await);
+    let text = std::fs::read(&aside).unwrap();
+    let pipe = file.clone();
+    tokio::task::spawn_blocking(move || std::fs::write(pipe, text).unwrap()).await.unwrap();
+    running.logged("configuration reloaded").await;
+    running.signal("HUP");
+    until("second reload", || running.log().matches("got SIGHUP, re-reading config").count() == 2).await;
+    running.signal("QUIT");
+    assert_eq!(running.ended().await, Some(0));
+}
+
+/// Would break with: a pid file that anybody may write to, one that is written through a link to somewhere else, or a
+/// file that is left beside it.
+#[tokio::test]
+async fn a_pid_file_is_a_file_of_its_own() {
+    let mut place = Place::new("pidfile = {dir}/pid\n");
+    std::fs::write(place.file("victim"), "").unwrap();
+    std::os::unix::fs::symlink(place.file("victim"), place.file("pid")).unwrap();
+    common::give_to_unprivileged(place.folder());
+    let pooler = place.command(&[]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 0 && exec \"$@\"", "sh"]);
+    command.arg(pooler.get_program()).args(pooler.get_args()).stdin(Stdio::null());
+    let mut running = place.start_command(command);
+    assert_eq!(place.read("victim"), "");
+    let found = std::fs::symlink_metadata(place.file("pid")).unwrap();
+    assert!(found.is_file(), "{found:?}");
+    assert_eq!(found.mode() & 0o777, 0o644);
+    assert_eq!(place.read("pid").trim(), running.pid().to_string());
+    running.signal("INT");
+    assert_eq!(running.ended().await, Some(0));
+    let left: Vec<_> =
+        std::fs::read_dir(place.folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_str().unwrap().contains("pid")), "{left:?}");
+}
+
+/// Would break with: a process that cannot be taken over, and nobody is told.
+#[tokio::test]
+async fn a_door_that_somebody_else_has_is_told() {
+    use sha2::Digest as _;
+    use std::os::linux::net::SocketAddrExt as _;
+    let mut place = Place::new("");
+    let path = std::fs::canonicalize(place.file("pgbouncer.ini")).unwrap();
+    let hash = sha2::Sha256::digest(path.to_str().unwrap());
+    let hash: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let name = format!("pgweir-takeover-{hash}");
+    let address = std::os::unix::net::SocketAddr::from_abstract_name(&name).unwrap();
+    let stranger = std::os::unix::net::UnixListener::bind_addr(&address).unwrap();
+    let mut running = place.start(&[]);
+    running.logged("WARNING this process cannot be taken over").await;
+    assert!(running.log().contains(&name), "{}", running.log());
+    assert!(place.answers().await);
+    running.signal("INT");
+    running.ended().await;
+    drop(stranger);
+    let running = place.start(&[]);
+    assert!(!running.log().contains("cannot be taken over"), "{}", running.log());
 }

@@ -204,3 +204,22 @@ async fn conffile_names_what_the_next_reload_reads() {
     assert_eq!(say(&mut admin, "RELOAD").await, "RELOAD");
     assert_eq!(shown(&mut admin, "default_pool_size").await, "7");
 }
+
+/// Would break with: a log file that is shown and not written to, or one that cannot be changed at all.
+#[tokio::test]
+async fn a_log_file_that_cannot_be_opened_is_refused() {
+    let pooler = pooler().start();
+    let mut admin = admin(&pooler).await;
+    let before = shown(&mut admin, "logfile").await;
+    let answer = admin.query("SET logfile = '/no/such/folder/log'").await;
+    let error = error_of(&answer);
+    assert_eq!((error.field('C'), error.field('M')), ("08P01".to_owned(), "SET failed".to_owned()));
+    assert!(error.field('D').contains("/no/such/folder/log"), "{error:?}");
+    assert_eq!(shown(&mut admin, "logfile").await, before);
+    let file = pooler.folder().join("other.log");
+    set(&mut admin, "logfile", &file.display().to_string()).await;
+    assert_eq!(shown(&mut admin, "logfile").await, file.display().to_string());
+    assert_eq!(say(&mut admin, "RELOAD").await, "RELOAD");
+    let log = std::fs::read_to_string(&file).unwrap();
+    assert!(log.contains("RELOAD command issued"), "{log}");
+}

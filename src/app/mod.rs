@@ -147,12 +147,12 @@ async fn serve(
         true => inherit(file, user)?,
         false => Inheritance::default(),
     };
-    check_alone(&config, &left)?;
+    let is_passed = !passed.is_empty();
+    check_alone(&config, &left, is_passed)?;
     // Before anybody can see that the process is there, and send it one.
     let signals = shutdown::Signals::listen()?;
     raise_descriptor_limit(&config);
     let exporter = bind_exporter(&config, left.metrics.take()).await?;
-    let is_passed = !passed.is_empty();
     let mut bound = Bound::adopt(&config, passed)?;
     if !is_passed {
         // Before privileges are dropped, so that low ports can be had.
@@ -214,11 +214,13 @@ async fn relieve(left: Inheritance, app: &App) {
 }
 
 /// Refuses to start beside a process of the same configuration, before anything of its is touched.
-fn check_alone(config: &Config, left: &Inheritance) -> Result<(), StartError> {
+fn check_alone(config: &Config, left: &Inheritance, is_passed: bool) -> Result<(), StartError> {
     if left.predecessor.is_some() {
         return Ok(());
     }
-    if let Some(path) = listen::socket_path(config).filter(|path| !left.has_unix(path)) {
+    // A socket that was passed is most often this very one, and answers already.
+    let own = listen::socket_path(config).filter(|path| !is_passed && !left.has_unix(path));
+    if let Some(path) = own {
         if listen::is_answered(&path) {
             return Err(ListenError::InUse(path).into());
         }

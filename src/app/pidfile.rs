@@ -1,7 +1,9 @@
 //! The file that holds the process id.
 
 use rustix::process::{Pid, test_kill_process};
-use std::io::{self, ErrorKind};
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Why there is no pid file of this process.
@@ -63,8 +65,8 @@ pub(super) fn check(path: &Path) -> Result<(), PidFileError> {
 impl PidFile {
     /// Writes the number of this process.
     pub(super) fn write(path: &Path) -> Result<Self, PidFileError> {
-        let number = format!("{}\n", std::process::id());
-        std::fs::write(path, number).map_err(|error| PidFileError::Io { path: path.to_owned(), error })?;
+        replace(path, &format!("{}\n", std::process::id()))
+            .map_err(|error| PidFileError::Io { path: path.to_owned(), error })?;
         Ok(Self(path.to_owned()))
     }
 }
@@ -77,6 +79,22 @@ impl Drop for PidFile {
             let _already_gone = std::fs::remove_file(&self.0);
         }
     }
+}
+
+/// Puts a new file in the place of whatever is there: a link is not followed, the number of a process that is taken over
+/// is never half written, and nobody else may write to it, whatever the umask.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}", std::process::id()));
+    let beside = PathBuf::from(beside);
+    // Left by a process that had the same number.
+    let _most_often_none = std::fs::remove_file(&beside);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&beside)?;
+    let result = file.write_all(text.as_bytes()).and_then(|()| std::fs::rename(&beside, path));
+    if result.is_err() {
+        let _nothing_to_lose = std::fs::remove_file(&beside);
+    }
+    result
 }
 
 fn read(path: &Path) -> io::Result<Content> {

@@ -150,9 +150,8 @@ impl App {
                     .map(|access| (loaded, access))
                     .map_err(|error| vec![error.to_string()])
             });
-        match result {
-            Ok((loaded, access)) => {
-                let notices = self.take_over(&running, loaded, Some(access));
+        match result.and_then(|(loaded, access)| self.take_over(&running, loaded, Some(access))) {
+            Ok(notices) => {
                 tracing::info!("configuration reloaded");
                 notices.iter().for_each(|notice| tracing::warn!("{notice}"));
                 Ok(notices)
@@ -182,7 +181,7 @@ impl App {
         } else {
             Some(Access::load(&loaded.config).map_err(|error| vec![error.to_string()])?)
         };
-        let notices = self.take_over(&running, loaded, access);
+        let notices = self.take_over(&running, loaded, access)?;
         notices.iter().for_each(|notice| tracing::warn!("{notice}"));
         Ok(())
     }
@@ -191,15 +190,19 @@ impl App {
         self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_over(&self, running: &Config, loaded: Loaded, access: Option<Access>) -> Vec<String> {
+    /// Puts a configuration in force. What can fail comes first, so that nothing has changed then.
+    fn take_over(
+        &self,
+        running: &Config,
+        loaded: Loaded,
+        access: Option<Access>,
+    ) -> Result<Vec<String>, Vec<String>> {
+        let config = Arc::new(Config::clone(&loaded.config).keeping_fixed(running));
+        self.logger.open(&config.log).map_err(|error| vec![format!("cannot open logfile {error}")])?;
         let mut notices: Vec<String> = loaded.notices.iter().map(ToString::to_string).collect();
         let fixed = running.diff(&loaded.config).needs_restart;
         notices
             .extend(fixed.iter().map(|key| format!("{key}: the new value takes effect at the next start")));
-        let config = Arc::new(Config::clone(&loaded.config).keeping_fixed(running));
-        if let Err(error) = self.logger.open(&config.log) {
-            notices.push(format!("cannot open logfile {error}; the old one stays"));
-        }
         if let Some(listeners) = self.listeners().filter(|_| config.tcp != running.tcp) {
             listeners.set_options(&config.tcp);
         }
@@ -229,7 +232,7 @@ impl App {
         }
         let mut current = self.loaded();
         *current = loaded.keeping_fixed(&current);
-        notices
+        Ok(notices)
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::sleep;
 
 /// How often the end is looked for while clients leave.
@@ -24,6 +25,8 @@ pub(super) struct Signals {
     quit: Signal,
     user1: Signal,
     user2: Signal,
+    /// A reload under way. Hangups wait for its end, all of them for one more.
+    reload: Option<JoinHandle<()>>,
 }
 
 /// A request to end.
@@ -51,17 +54,23 @@ impl Signals {
             quit: signal(SignalKind::quit())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
+            reload: None,
         })
     }
 
     /// The next request to end; a hangup reloads, SIGUSR1 pauses and SIGUSR2 resumes. SIGTERM waits for clients, SIGINT
     /// for servers, SIGQUIT for nothing.
-    async fn next(&mut self, app: &App) -> Request {
+    async fn next(&mut self, app: &Arc<App>) -> Request {
         loop {
+            let reload = self.reload.as_mut();
+            let is_reloading = reload.is_some();
             tokio::select! {
-                _ = self.hangup.recv() => {
+                () = ended(reload), if is_reloading => self.reload = None,
+                _ = self.hangup.recv(), if !is_reloading => {
                     tracing::info!("got SIGHUP, re-reading config");
-                    let _logged = app.reload();
+                    let app = Arc::clone(app);
+                    // The files are read where that holds up nobody's traffic.
+                    self.reload = Some(spawn_blocking(move || drop(app.reload())));
                 }
                 _ = self.user1.recv() => pause(app),
                 _ = self.user2.recv() => resume(app),
@@ -70,6 +79,13 @@ impl Signals {
                 _ = self.quit.recv() => return Request::signal(Shutdown::Immediate, "SIGQUIT"),
             }
         }
+    }
+}
+
+/// Waits for the end of a reload, which has logged how it went.
+async fn ended(reload: Option<&mut JoinHandle<()>>) {
+    if let Some(reload) = reload {
+        let _logged = reload.await;
     }
 }
 
@@ -114,7 +130,7 @@ pub(super) async fn until_the_end(app: &Arc<App>, door: Door, mut signals: Signa
 
 /// Ends in the way that was asked for. A second signal does not wait any longer; the console may change its mind.
 async fn end(
-    app: &App,
+    app: &Arc<App>,
     mut how: Shutdown,
     signals: &mut Signals,
     asked: &mut watch::Receiver<Option<Shutdown>>,
@@ -157,7 +173,7 @@ fn farewell(how: Shutdown) -> &'static str {
 async fn next_request(
     signals: &mut Signals,
     asked: &mut watch::Receiver<Option<Shutdown>>,
-    app: &App,
+    app: &Arc<App>,
 ) -> Request {
     loop {
         tokio::select! {

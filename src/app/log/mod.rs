@@ -5,7 +5,7 @@ mod sinks;
 mod syslog;
 
 use crate::config::{Log, LogFormat};
-use shape::PgBouncerShape;
+use shape::{OneLine, PgBouncerShape, human};
 use sinks::{Logging, Sinks};
 use std::sync::Arc;
 use tracing_subscriber::Registry;
@@ -40,7 +40,7 @@ impl Logger {
         let writer = Logging(Arc::clone(&sinks));
         let lines: Box<dyn Layer<_> + Send + Sync> = match log.format {
             LogFormat::PgBouncer => base.event_format(PgBouncerShape::default()).with_writer(writer).boxed(),
-            LogFormat::Human => base.with_writer(writer).boxed(),
+            LogFormat::Human => base.event_format(OneLine(human())).with_writer(writer).boxed(),
             LogFormat::Json => base.json().flatten_event(true).with_writer(writer).boxed(),
         };
         let _set_already = tracing_subscriber::registry().with(filter).with(lines).try_init();
@@ -54,10 +54,11 @@ impl Logger {
     }
 
     /// Opens the log file and the way to syslog, anew where they were open: who rotates files moves them away first. What
-    /// cannot be opened is told, and the old one stays.
+    /// cannot be opened is an error, and nothing has changed then.
     pub(super) fn open(&self, log: &Log) -> std::io::Result<()> {
+        self.sinks.open(&log.targets)?;
         let _subscriber_is_gone = self.filter.reload(targets(log.verbose, self.verbosity));
-        self.sinks.open(&log.targets)
+        Ok(())
     }
 
     /// Writes why this process ends. Standard error is told by `main`.

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::FmtContext;
-use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::format::{Format, FormatEvent, FormatFields, Writer};
 use tracing_subscriber::registry::LookupSpan;
 
 /// Writes lines of this shape.
@@ -29,6 +29,34 @@ where
         let mut parts = Parts::default();
         event.record(&mut parts);
         write_line(writer, self.process, level_word(*event.metadata().level()), &parts)
+    }
+}
+
+/// The shape for people.
+pub(super) fn human() -> Format {
+    tracing_subscriber::fmt::format().with_ansi(false).with_target(false)
+}
+
+/// Makes one line of what another shape writes, whatever names and texts hold.
+#[derive(Debug)]
+pub(super) struct OneLine<F>(pub(super) F);
+
+impl<S, N, F> FormatEvent<S, N> for OneLine<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        self.0.format_event(context, Writer::new(&mut line), event)?;
+        Escaped(&mut writer).write_str(line.strip_suffix('\n').unwrap_or(&line))?;
+        writer.write_char('\n')
     }
 }
 

@@ -24,10 +24,14 @@ pub(in crate::app) struct Door(Option<UnixListener>);
 
 /// The address of the door of a process with this configuration. Another one cannot have it by accident.
 pub(super) fn address(file: &Path) -> io::Result<SocketAddr> {
+    abstract_address(&name(file))
+}
+
+fn name(file: &Path) -> String {
     let path = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let hash = Sha256::digest(path.as_os_str().as_bytes());
     let hash: String = hash.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    abstract_address(&format!("pgweir-takeover-{hash}"))
+    format!("pgweir-takeover-{hash}")
 }
 
 impl Door {
@@ -44,7 +48,8 @@ impl Door {
         match open() {
             Ok(listener) => Self(Some(listener)),
             Err(error) => {
-                tracing::debug!("this process cannot be taken over: {error}");
+                // Anybody on this machine can have the name first.
+                tracing::warn!("this process cannot be taken over (-R), socket @{}: {error}", name(file));
                 Self(None)
             }
         }
