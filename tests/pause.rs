@@ -107,7 +107,7 @@ async fn every_order_is_answered_as_pgbouncer_does() {
 #[tokio::test]
 async fn an_unknown_database_is_refused() {
     let text = "[databases]\nweir = host=127.0.0.1 port=1\n[pgbouncer]\nlisten_addr = 127.0.0.1\nunix_socket_dir =\n\
-                auth_type = any\n";
+                auth_type = any\nadmin_users = admin\n";
     let pooler = Pgweir::start_text("pgbouncer.ini", |port, _| {
         format!("{}listen_port = {port}\n", text.replace("port=1", "port=1 user=weir"))
     });
