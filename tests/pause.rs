@@ -107,10 +107,9 @@ async fn every_order_is_answered_as_pgbouncer_does() {
 #[tokio::test]
 async fn an_unknown_database_is_refused() {
     let text = "[databases]\nweir = host=127.0.0.1 port=1\n[pgbouncer]\nlisten_addr = 127.0.0.1\nunix_socket_dir =\n\
-                auth_type = trust\nadmin_users = admin\nauth_file = DIR/userlist.txt\n";
-    let pooler = Pgweir::start_text("pgbouncer.ini", |port, folder| {
-        std::fs::write(folder.join("userlist.txt"), "\"admin\" \"\"\n").unwrap();
-        format!("{}listen_port = {port}\n", text.replace("DIR", &folder.display().to_string()))
+                auth_type = any\nadmin_users = admin\n";
+    let pooler = Pgweir::start_text("pgbouncer.ini", |port, _| {
+        format!("{}listen_port = {port}\n", text.replace("port=1", "port=1 user=weir"))
     });
     let mut admin = Raw::login(pooler.port(), "admin", "", "pgbouncer").await;
     for command in ["PAUSE", "RESUME", "KILL", "DISABLE", "ENABLE", "RECONNECT", "WAIT_CLOSE"] {

@@ -50,8 +50,6 @@ ALLOWED = [
     Allowed("better: a failed login is told as PostgreSQL tells it, by SQLSTATE and text, and the same for each cause",
             FATAL + r"(SASL authentication failed|password authentication failed|empty password returned by client|"
             r'"trust" authentication failed)', r'error FATAL 28P01: password authentication failed for user ".*"'),
-    Allowed("better: RELOAD says what is wrong with the file", r"error ERROR F0000: RELOAD failed, see logs.*",
-            r"error ERROR F0000: RELOAD failed: .*"),
     Allowed("free_clients, free_servers: entries of PgBouncer's own memory, which means nothing here",
             r"row (free_clients|free_servers) \| \d+", r"row \1 \| 0"),
     Allowed("better: startup parameters that are settings are taken and stay with their client",

@@ -166,9 +166,10 @@ def limits_of_zero(at):
     told = Transcript(at)
     for user, database in (("bob", "none"), ("bob", "none"), ("alice", "many"), ("alice", "many"), ("bob", "many")):
         told.typed(f"login of {user} to {database}", at.login(user, database)[1])
-    wire = at.console()
-    for what in ("DATABASES", "USERS"):
-        told.typed(f"SHOW {what}", wire.query(f"SHOW {what}"), False)
+    for what, column in (("DATABASES", "max_client_connections"), ("USERS", "max_user_client_connections")):
+        for row in at.ask(f"SHOW {what}"):
+            limit = dict(zip([name for name, _ in row.columns], row))[column]
+            told.note(f"{what}: {row[0]} {limit}")
     return told
 
 
