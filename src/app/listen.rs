@@ -207,6 +207,12 @@ impl Listeners {
         open.unix.clear();
     }
 
+    /// Whether nothing is listened on any longer.
+    pub(super) fn is_closed(&self) -> bool {
+        let open = self.open();
+        open.tcp.is_empty() && open.unix.is_empty()
+    }
+
     /// Closes all sockets.
     pub(super) fn close(&self) {
         let mut open = self.open();

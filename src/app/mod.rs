@@ -181,11 +181,12 @@ async fn serve(
     tidy::keep_tidy(&service, &app.console, &workers);
     let door = Door::open(file, left.door.take());
     tracing::info!(workers = config.workers, "process up: {}, pgweir is ready", crate::session::VERSION);
+    // First of all the old process is told: whoever waits for this one to be ready may end that one next.
+    relieve(left, &app).await;
     if wishes.daemon {
         daemon::tell_ready()?;
     }
     app.manager.ready();
-    relieve(left, &app).await;
     shutdown::until_the_end(&app, door, signals).await;
     Ok(())
 }

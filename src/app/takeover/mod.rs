@@ -13,7 +13,7 @@
 mod door;
 mod wire;
 
-pub(super) use door::Door;
+pub(super) use door::{Door, Successor};
 
 use crate::session::Elsewhere;
 use crate::wire::CancelKey;
