@@ -249,6 +249,23 @@ async fn where_nobody_runs_there_is_nothing_to_take_over() {
     assert!(place.answers().await);
 }
 
+/// Would break with: a process that is sent away by one that is nothing to it but a file of the same path, as in two
+/// containers on one network.
+#[tokio::test]
+async fn who_listens_elsewhere_is_left_alone() {
+    let mut place = Place::new("");
+    let mut running = place.start(&[]);
+    let other = Place::new("");
+    // The same path, and all that is in it of another.
+    std::fs::copy(other.file("pgbouncer.ini"), place.file("pgbouncer.ini")).unwrap();
+    let new = place.start(&["--takeover"]);
+    new.logged("so it is left alone").await;
+    running.logged("a process wanted to take over and did not").await;
+    assert!(other.answers().await);
+    assert!(place.answers().await && running.runs());
+    assert!(!running.log().contains("a new process has taken over"), "{}", running.log());
+}
+
 /// Would break with: sockets that are given to, or taken from, somebody else. Only root can try.
 #[tokio::test]
 async fn strangers_get_nothing() {

@@ -30,7 +30,7 @@ use crate::pool::{AuthFileError, Pools, Postgres, Users, Whereabouts};
 use crate::session::Service;
 use crate::stats::{Gauge, Traffic};
 use arc_swap::ArcSwap;
-use listen::Bound;
+use listen::{Bound, Wanted};
 use log::Logger;
 use pidfile::PidFile;
 use reload::{Access, App, Exporter};
@@ -144,7 +144,7 @@ async fn serve(
         daemon::detach()?;
     }
     let mut left = match wishes.takeover {
-        true => inherit(file, user)?,
+        true => inherit(file, user, &Wanted::new(&config, &passed))?,
         false => Inheritance::default(),
     };
     check_alone(&config, &left)?;
@@ -192,12 +192,20 @@ async fn serve(
 }
 
 /// What the running process leaves to this one.
-fn inherit(file: &Path, user: Option<&str>) -> Result<Inheritance, StartError> {
-    let left = Inheritance::ask(file, user)?;
-    if left.is_none() {
+fn inherit(file: &Path, user: Option<&str>, wanted: &Wanted) -> Result<Inheritance, StartError> {
+    let Some(left) = Inheritance::ask(file, user)? else {
         tracing::info!("old process not found, try to continue normally");
+        return Ok(Inheritance::default());
+    };
+    if !left.has_any_of(wanted) {
+        // A container's, for example, that has the same path for another file.
+        tracing::warn!(
+            "the process that runs with a file of this path listens nowhere where this one is to listen, so it is left \
+             alone; try to continue normally"
+        );
+        return Ok(Inheritance::default());
     }
-    Ok(left.unwrap_or_default())
+    Ok(left)
 }
 
 /// Tells the old process that it may go.
