@@ -135,6 +135,80 @@ async fn a_successor_that_fails_changes_nothing() {
     assert_eq!(running.ended().await, Some(0));
 }
 
+/// A successor that has the sockets and goes on only when what is given is let go.
+fn slow_successor(place: &mut Place) -> (Running, SlowFile) {
+    let rules = SlowFile::new(place.file("slow-rules"));
+    let text = place.read("pgbouncer.ini");
+    let slow = format!("auth_type = hba\nauth_hba_file = {}", place.file("slow-rules").display());
+    std::fs::write(place.file("pgbouncer.ini"), text.replace("auth_type = trust", &slow)).unwrap();
+    common::give_to_unprivileged(place.folder());
+    let command = place.command(&["--takeover"]);
+    (place.begin(command), rules)
+}
+
+/// Rules of `auth_type = hba` whose end does not come before somebody lets them go.
+struct SlowFile(std::fs::File);
+
+impl SlowFile {
+    fn new(path: std::path::PathBuf) -> Self {
+        common::run(std::process::Command::new("mkfifo").arg(&path));
+        Self(std::fs::File::options().read(true).write(true).open(path).unwrap())
+    }
+
+    fn let_go(mut self) {
+        std::io::Write::write_all(&mut self.0, b"local all all trust\nhost all all 127.0.0.1/32 trust\n")
+            .unwrap();
+    }
+}
+
+async fn answers_on_both(place: &Place) {
+    assert!(place.answers().await);
+    let mut client = Raw::open_unix(place.folder(), place.port()).await;
+    client.start(&[("user", "weir"), ("database", "weir")], "").await;
+    assert_eq!(client.value("SELECT 1").await.as_deref(), Some("1"));
+    client.terminate().await;
+}
+
+/// Would break with: sockets that the old process filters, or a file that it removes, while they are lent.
+#[tokio::test]
+async fn an_old_process_that_is_ended_during_the_takeover_leaves_the_sockets_whole() {
+    let mut place = Place::new(&format!("{SETTINGS}so_reuseport = 1\n"));
+    let mut old = place.start(&[]);
+    let (new, rules) = slow_successor(&mut place);
+    old.logged("a new process asks for the listening sockets").await;
+    old.signal("TERM");
+    assert_eq!(old.ended().await, Some(0), "{}", old.log());
+    rules.let_go();
+    new.logged("process up:").await;
+    answers_on_both(&place).await;
+}
+
+/// Would break with: clients of the old process that are lost to the successor.
+#[tokio::test]
+async fn an_old_process_that_is_ended_during_the_takeover_keeps_its_clients_and_the_successor() {
+    let mut place = Place::new(&format!("{SETTINGS}so_reuseport = 1\n"));
+    let mut old = place.start(&[]);
+    let mut client = Raw::login(place.port(), "weir", "", "weir").await;
+    let (new, rules) = slow_successor(&mut place);
+    old.logged("a new process asks for the listening sockets").await;
+    old.signal("TERM");
+    old.logged("got SIGTERM, shutting down").await;
+    rules.let_go();
+    new.logged("took over from process").await;
+    client.write(&frontend::query("SELECT pg_sleep(61)")).await;
+    common::look::seen(
+        Postgres::shared(),
+        "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(61)' AND state = 'active'",
+        &[],
+    )
+    .await;
+    raw::cancel(place.port(), &client.key).await;
+    assert_eq!(common::look::error_of(&client.read_until_ready().await).field('C'), "57014");
+    client.terminate().await;
+    assert_eq!(old.ended().await, Some(0), "{}", old.log());
+    answers_on_both(&place).await;
+}
+
 /// Would break with: a cancel request that ends at a process which does not know the client. Also over several
 /// generations.
 #[tokio::test]
@@ -173,6 +247,23 @@ async fn where_nobody_runs_there_is_nothing_to_take_over() {
     let daemon = place.daemon(&["-R"]);
     assert!(is_alive(daemon) && daemon != running.pid());
     assert!(place.answers().await);
+}
+
+/// Would break with: a process that is sent away by one that is nothing to it but a file of the same path, as in two
+/// containers on one network.
+#[tokio::test]
+async fn who_listens_elsewhere_is_left_alone() {
+    let mut place = Place::new("");
+    let mut running = place.start(&[]);
+    let other = Place::new("");
+    // The same path, and all that is in it of another.
+    std::fs::copy(other.file("pgbouncer.ini"), place.file("pgbouncer.ini")).unwrap();
+    let new = place.start(&["--takeover"]);
+    new.logged("so it is left alone").await;
+    running.logged("a process wanted to take over and did not").await;
+    assert!(other.answers().await);
+    assert!(place.answers().await && running.runs());
+    assert!(!running.log().contains("a new process has taken over"), "{}", running.log());
 }
 
 /// Would break with: sockets that are given to, or taken from, somebody else. Only root can try.

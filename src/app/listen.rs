@@ -137,6 +137,32 @@ impl Bound {
     }
 }
 
+/// Where clients are to come in.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    pub(super) tcp: Vec<SocketAddr>,
+    pub(super) unix: Vec<PathBuf>,
+}
+
+impl Wanted {
+    /// By the configuration, or by the sockets of the service manager.
+    pub(super) fn new(config: &Config, passed: &[Passed]) -> Self {
+        let listen = &config.listen;
+        let mut wanted = Self { tcp: Vec::new(), unix: Vec::new() };
+        if passed.is_empty() {
+            wanted.tcp.extend(listen.addresses.iter().map(|ip| SocketAddr::new(*ip, listen.port)));
+            wanted.unix.extend(socket_path(config));
+        }
+        for socket in passed {
+            match socket {
+                Passed::Tcp(listener) => wanted.tcp.extend(listener.local_addr()),
+                Passed::Unix(listener) => wanted.unix.push(path_of(listener)),
+            }
+        }
+        wanted
+    }
+}
+
 /// The file of the Unix socket.
 pub(super) fn socket_path(config: &Config) -> Option<PathBuf> {
     let unix = config.listen.unix.as_ref()?;
@@ -205,6 +231,12 @@ impl Listeners {
         open.unix.iter_mut().filter_map(|socket| socket.file.as_mut()).for_each(SocketFile::leave);
         open.tcp.clear();
         open.unix.clear();
+    }
+
+    /// Whether nothing is listened on any longer.
+    pub(super) fn is_closed(&self) -> bool {
+        let open = self.open();
+        open.tcp.is_empty() && open.unix.is_empty()
     }
 
     /// Closes all sockets.

@@ -30,7 +30,7 @@ use crate::pool::{AuthFileError, Pools, Postgres, Users, Whereabouts};
 use crate::session::Service;
 use crate::stats::{Gauge, Traffic};
 use arc_swap::ArcSwap;
-use listen::Bound;
+use listen::{Bound, Wanted};
 use log::Logger;
 use pidfile::PidFile;
 use reload::{Access, App, Exporter};
@@ -144,7 +144,7 @@ async fn serve(
         daemon::detach()?;
     }
     let mut left = match wishes.takeover {
-        true => inherit(file, user)?,
+        true => inherit(file, user, &Wanted::new(&config, &passed))?,
         false => Inheritance::default(),
     };
     let is_passed = !passed.is_empty();
@@ -181,22 +181,31 @@ async fn serve(
     tidy::keep_tidy(&service, &app.console, &workers);
     let door = Door::open(file, left.door.take());
     tracing::info!(workers = config.workers, "process up: {}, pgweir is ready", crate::session::VERSION);
+    // First of all the old process is told: whoever waits for this one to be ready may end that one next.
+    relieve(left, &app).await;
     if wishes.daemon {
         daemon::tell_ready()?;
     }
     app.manager.ready();
-    relieve(left, &app).await;
     shutdown::until_the_end(&app, door, signals).await;
     Ok(())
 }
 
 /// What the running process leaves to this one.
-fn inherit(file: &Path, user: Option<&str>) -> Result<Inheritance, StartError> {
-    let left = Inheritance::ask(file, user)?;
-    if left.is_none() {
+fn inherit(file: &Path, user: Option<&str>, wanted: &Wanted) -> Result<Inheritance, StartError> {
+    let Some(left) = Inheritance::ask(file, user)? else {
         tracing::info!("old process not found, try to continue normally");
+        return Ok(Inheritance::default());
+    };
+    if !left.has_any_of(wanted) {
+        // A container's, for example, that has the same path for another file.
+        tracing::warn!(
+            "the process that runs with a file of this path listens nowhere where this one is to listen, so it is left \
+             alone; try to continue normally"
+        );
+        return Ok(Inheritance::default());
     }
-    Ok(left.unwrap_or_default())
+    Ok(left)
 }
 
 /// Tells the old process that it may go.

@@ -11,7 +11,7 @@ use crate::config::{Change, Config, ConfigErrors, Loaded, change_of, process_env
 use crate::pool::Listed;
 use crate::session::{Order, Service};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -53,6 +53,8 @@ pub(super) struct App {
     pub(super) manager: Manager,
     /// Processes that this one has taken over from, as long as they have clients.
     pub(super) olds: OnceLock<Arc<Olds>>,
+    /// A successor has the sockets too, and may serve at any moment: what is done to them is done to it.
+    pub(super) lent: AtomicBool,
     logger: Logger,
     listeners: OnceLock<Listeners>,
     exporter: OnceLock<Exporter>,
@@ -80,6 +82,7 @@ impl App {
             asked: watch::Sender::new(None),
             manager: Manager::from_environment(),
             olds: OnceLock::new(),
+            lent: AtomicBool::new(false),
             logger,
             listeners: OnceLock::new(),
             exporter: OnceLock::new(),

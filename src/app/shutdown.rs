@@ -1,12 +1,13 @@
 //! Signals, and how the process ends.
 
 use super::reload::App;
-use super::takeover::Door;
+use super::takeover::{Door, Successor};
 use crate::admin::Shutdown;
 use crate::pool::OrderError;
 use crate::session::Order;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -107,25 +108,46 @@ fn resume(app: &App) {
 /// Returns when the process is to end.
 pub(super) async fn until_the_end(app: &Arc<App>, door: Door, mut signals: Signals) {
     let mut asked = app.asked.subscribe();
+    let mut succession = Box::pin(door.wait(app));
     let how = tokio::select! {
         request = next_request(&mut signals, &mut asked, app) => {
             announce(request);
             request.how
         }
-        mut successor = door.wait(app) => {
+        successor = &mut succession => {
             tracing::info!("a new process has taken over, waiting for all clients disconnect");
-            app.leave_sockets();
-            if let Err(error) = successor.release().await {
-                tracing::warn!("the new process does not hear that this one leaves: {error}");
-            }
-            let app = Arc::clone(app);
-            tokio::spawn(async move { successor.attend(app).await });
-            Shutdown::WaitForClients
+            part(app, successor).await;
+            // The service manager hears nothing: the service goes on.
+            return end(app, Shutdown::WaitForClients, &mut signals, &mut asked).await;
         }
     };
     app.manager.stopping();
+    if app.lent.load(Ordering::Acquire) {
+        // Neither the sockets nor their files are this process's alone any longer.
+        app.leave_sockets();
+        let parting = async {
+            part(app, succession.await).await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            () = end(app, how, &mut signals, &mut asked) => {}
+            () = parting => {}
+        }
+        return;
+    }
+    drop(succession);
     end(app, how, &mut signals, &mut asked).await;
     app.close_sockets();
+}
+
+/// Leaves the sockets to a successor that serves, and goes on to carry out what it asks for.
+async fn part(app: &Arc<App>, mut successor: Successor) {
+    app.leave_sockets();
+    if let Err(error) = successor.release().await {
+        tracing::warn!("the new process does not hear that this one leaves: {error}");
+    }
+    let app = Arc::clone(app);
+    tokio::spawn(async move { successor.attend(app).await });
 }
 
 /// Ends in the way that was asked for. A second signal does not wait any longer; the console may change its mind.

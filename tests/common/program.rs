@@ -92,18 +92,23 @@ impl Place {
     }
 
     /// Starts a command and waits until it listens.
-    pub fn start_command(&mut self, mut command: Command) -> Running {
-        let log = self.file(&format!("stderr-{}", self.running.len()));
-        let child =
-            command.stderr(std::fs::File::create(&log).unwrap()).stdout(Stdio::null()).spawn().unwrap();
-        watchdog::watch(child.id());
-        self.running.push(child.id());
-        let mut running = Running { child, log };
+    pub fn start_command(&mut self, command: Command) -> Running {
+        let mut running = self.begin(command);
         block_until("start", || {
             assert!(running.child.try_wait().unwrap().is_none(), "{}", running.log());
             running.log().contains("process up:")
         });
         running
+    }
+
+    /// Starts a command, and does not wait for it.
+    pub fn begin(&mut self, mut command: Command) -> Running {
+        let log = self.file(&format!("stderr-{}", self.running.len()));
+        let child =
+            command.stderr(std::fs::File::create(&log).unwrap()).stdout(Stdio::null()).spawn().unwrap();
+        watchdog::watch(child.id());
+        self.running.push(child.id());
+        Running { child, log }
     }
 
     /// The rows of a console command over TCP, as text.

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
@@ -55,7 +56,8 @@ impl Door {
         }
     }
 
-    /// Waits for a successor that serves, and returns the conversation with it; the sockets are left to it then.
+    /// Waits for a successor that serves, and returns the conversation with it; the sockets are left to it then. What
+    /// [`App::lent`] says holds also when nobody waits any longer.
     pub(in crate::app) async fn wait(self, app: &App) -> Successor {
         let Some(listener) = self.0 else { return std::future::pending().await };
         loop {
@@ -65,7 +67,15 @@ impl Door {
             };
             match hand_over(&listener, stream, app).await {
                 Ok(successor) => return successor,
-                Err(error) => tracing::warn!("a process wanted to take over and did not: {error}"),
+                Err(error) => {
+                    app.lent.store(false, Ordering::Release);
+                    tracing::warn!("a process wanted to take over and did not: {error}");
+                    if app.listeners().is_none_or(Listeners::is_closed) {
+                        // It has ended meanwhile, and has nothing left for anybody else.
+                        drop(listener);
+                        return std::future::pending().await;
+                    }
+                }
             }
         }
     }
@@ -82,6 +92,7 @@ async fn hand_over(door: &UnixListener, stream: UnixStream, app: &App) -> io::Re
     }
     tracing::info!("a new process asks for the listening sockets");
     stream.writable().await?;
+    app.lent.store(true, Ordering::Release);
     send_sockets(door, &stream, app)?;
     let mut stream = BufReader::new(stream);
     let mut line = Vec::new();

@@ -13,8 +13,9 @@
 mod door;
 mod wire;
 
-pub(super) use door::Door;
+pub(super) use door::{Door, Successor};
 
+use super::listen::Wanted;
 use crate::session::Elsewhere;
 use crate::wire::CancelKey;
 use rustix::net::RecvFlags;
@@ -22,6 +23,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -104,6 +106,16 @@ impl Inheritance {
     pub(super) fn take_unix(&mut self, path: &Path) -> Option<UnixListener> {
         let found = self.unix.iter().position(|(own, _)| own == path)?;
         Some(self.unix.swap_remove(found).1)
+    }
+
+    /// Whether this process has a use for any of the sockets that clients come in by. Who has none of them is no
+    /// predecessor: the name of the door says only that it runs with a file of the same path, maybe in another container.
+    pub(super) fn has_any_of(&self, wanted: &Wanted) -> bool {
+        let is_tcp = |socket: &TcpListener| socket.local_addr().is_ok_and(|own| wanted.tcp.contains(&own));
+        // Nor is a socket this one's whose file is elsewhere.
+        let is_here = |path: &PathBuf| path.as_os_str().as_bytes().starts_with(b"@") || path.exists();
+        self.tcp.iter().any(is_tcp)
+            || self.unix.iter().any(|(path, _)| wanted.unix.contains(path) && is_here(path))
     }
 
     /// Whether there is a socket for this path.
