@@ -277,6 +277,14 @@ impl Postgres {
 
 /// Runs `connect_query`. That it fails is only logged, but a server that it leaves in a transaction is of no use.
 async fn introduce(server: &mut Server, settings: &PoolSettings) -> Result<(), DialError> {
+    if let Some(sql) = settings.care.guard {
+        server.query(sql).await.map_err(|error| match error {
+            QueryError::Refused(report) => {
+                DialError::Refused { code: report.code.into_owned(), message: report.message }
+            }
+            QueryError::Unclean(unclean) => DialError::ConnectQuery(unclean),
+        })?;
+    }
     let sql = settings.care.connect_query.as_str();
     if sql.is_empty() {
         return Ok(());
