@@ -208,3 +208,41 @@ async fn a_file_that_is_not_there_lists_nobody_until_it_is() {
     assert_eq!(reload[0].field('C'), "F0000", "{reload:?}");
     log_in(&pooler, "weir", "weir", "weir").await.unwrap();
 }
+
+/// Would break with: keys that are lost by a login that had nothing to do with them.
+#[tokio::test]
+async fn a_wrong_password_elsewhere_costs_nobody_their_keys() {
+    let secret = role("bystander", "bystander").await;
+    let server = Postgres::shared().port();
+    let bad = format!("host=127.0.0.1 port={server} dbname=weir user=bystander password=wrong");
+    let pooler = pooler().user("bystander", &secret).database("bad", &bad).start();
+    let mut raw = log_in(&pooler, "bystander", "bystander", "weir").await.unwrap();
+    assert_eq!(log_in(&pooler, "weir", "weir", "bad").await.unwrap_err().field('C'), "28P01");
+    end_servers(Postgres::shared(), "bystander").await;
+    assert_eq!(raw.value("SELECT 1").await.unwrap(), "1");
+}
+
+/// Would break with: keys of a namesake, who may choose the salt, that take the place of those that fit.
+#[tokio::test]
+async fn a_namesake_on_another_server_costs_nobody_their_keys() {
+    let salt = "SCRAM-SHA-256$4096:dGhlIHZlcnkgc2FtZSBzYWx0";
+    let here = format!(
+        "{salt}$S18Gz36sveK6RroiKV5uzCC9ujALUSrE/i+7zP4cveA=:7EcBUMJjto/Ao4T9qGehiQoWwknozS89tXMyUevzYSY="
+    );
+    let there = format!(
+        "{salt}$7Kl80xHOJsClg8TR/QtpAKR8VH19WERnVaXhTyoGHso=:+Z6wcE66tLUdbOMQbesuG1BXFPsSqVodyW+F3US0B1c="
+    );
+    Postgres::shared().execute(&format!("CREATE ROLE namesake LOGIN PASSWORD '{here}'")).await;
+    let server = Postgres::shared().port();
+    let entry = |query: &str| {
+        format!("host=127.0.0.1 port={server} dbname=weir auth_user=postgres auth_query='{query}'")
+    };
+    let pooler = pooler()
+        .database("here", &entry("SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1"))
+        .database("there", &format!("{} user=weir", entry(&format!("SELECT $1::text, ''{there}''::text"))))
+        .start();
+    let mut raw = log_in(&pooler, "namesake", "here", "here").await.unwrap();
+    log_in(&pooler, "namesake", "there", "there").await.unwrap();
+    end_servers(Postgres::shared(), "namesake").await;
+    assert_eq!(raw.value("SELECT 1").await.unwrap(), "1");
+}

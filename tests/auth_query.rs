@@ -163,7 +163,9 @@ async fn nothing_of_the_client_reaches_the_question() {
         .database("who", &entry("user=postgres auth_query='SELECT * FROM who($1)'"))
         .start();
     let evil = [("search_path", "evil"), ("application_name", "evil"), ("options", "-c search_path=evil")];
-    for (user, database, password) in [("dyn", "weir", "dyn"), ("any", "who", "\"$user\", public")] {
+    for (user, database, password) in
+        [("dyn", "weir", "dyn"), ("any", "who", "pg_catalog, \"$user\", public")]
+    {
         for setting in evil {
             let mut raw = Raw::open(pooler.port()).await;
             let startup = [("user", user), ("database", database), setting];
@@ -172,6 +174,55 @@ async fn nothing_of_the_client_reaches_the_question() {
             raw.start(&startup, password).await;
         }
     }
+}
+
+/// Would break with: names in the question that whoever owns the database may give another meaning, with the rights of
+/// `auth_user`.
+#[tokio::test]
+async fn who_owns_the_database_gets_no_rights_of_who_asks() {
+    prepare().await;
+    postgres().execute("CREATE ROLE tenant LOGIN PASSWORD 'tenant'").await;
+    let database = postgres().fresh_database().await;
+    postgres().execute(&format!("ALTER DATABASE {database} OWNER TO tenant")).await;
+    // All that follows the tenant may do alone.
+    let sql = "SET SESSION AUTHORIZATION tenant; CREATE SCHEMA evil; CREATE FUNCTION evil.now() RETURNS timestamptz \
+               LANGUAGE plpgsql AS $$BEGIN EXECUTE 'ALTER ROLE tenant SUPERUSER'; RETURN NULL; END$$";
+    let tenant = postgres().connect("postgres", &database).await;
+    tenant.batch_execute(sql).await.unwrap();
+    let own = "CREATE FUNCTION public.own_lookup(n text, OUT u text, OUT p text) LANGUAGE sql AS \
+               $$ SELECT rolname, rolpassword FROM pg_authid WHERE rolname = n $$";
+    postgres().connect("postgres", &database).await.batch_execute(own).await.unwrap();
+    let usual = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END FROM pg_authid \
+                 WHERE rolname = $1";
+    let unqualified = "SELECT u, p FROM own_lookup($1) WHERE now() IS NOT NULL";
+    for path in ["evil, pg_catalog, public", "evil, public"] {
+        tenant.batch_execute(&format!("ALTER DATABASE {database} SET search_path = {path}")).await.unwrap();
+        for query in ["", usual, unqualified] {
+            let more = if query.is_empty() { String::new() } else { format!("auth_query='{query}'") };
+            let greedy = "connect_query='ALTER ROLE bare CONNECTION LIMIT 7'";
+            let entry = entry(&format!("{more} {greedy}"));
+            let entry = entry.replace("dbname=weir", &format!("dbname={database}"));
+            let pooler = pooler().await.database("own", &entry).start();
+            log_in(&pooler, "tenant", "tenant", "own").await.unwrap();
+            let told =
+                "SELECT count(*) FROM pg_roles WHERE rolname = 'tenant' AND rolsuper OR rolconnlimit = 7";
+            let client = postgres().connect("postgres", "postgres").await;
+            let count: i64 = client.query_one(told, &[]).await.unwrap().get(0);
+            assert_eq!(count, 0, "{path}: {query}");
+        }
+    }
+}
+
+/// Would break with: an empty `search_path` that the built-in names cannot be put in front of.
+#[tokio::test]
+async fn a_database_may_have_no_search_path() {
+    prepare().await;
+    let database = postgres().fresh_database().await;
+    postgres().execute(&format!("ALTER DATABASE {database} SET search_path = ''")).await;
+    let entry = entry("auth_query='SELECT rolname, rolpassword FROM pg_authid WHERE rolname = $1'");
+    let entry = entry.replace("dbname=weir", &format!("dbname={database}"));
+    let pooler = pooler().await.database("bare", &entry).start();
+    log_in(&pooler, "dyn", "dyn", "bare").await.unwrap();
 }
 
 /// Would break with: a wrong query that lets somebody in, or says nothing of what is wrong.

@@ -24,8 +24,8 @@ pub enum Credential {
     Plain(Password),
     /// An md5 secret: fits md5.
     Md5(Md5Secret),
-    /// The keys that clients have revealed: those fit SCRAM that belong to the verifier that the server stores.
-    Scram(Vec<ScramCredential>),
+    /// The keys that a client has revealed: they fit SCRAM where the server stores the verifier that they belong to.
+    Scram(ScramCredential),
 }
 
 /// The weakest method that a server may ask for. libpq's `require_auth` has the same purpose.
@@ -194,9 +194,7 @@ impl Credential {
             (Self::None, Self::None) => true,
             (Self::Plain(one), Self::Plain(two)) => one.is(two),
             (Self::Md5(one), Self::Md5(two)) => one.is(two),
-            (Self::Scram(one), Self::Scram(two)) => {
-                one.len() == two.len() && one.iter().zip(two).all(|(one, two)| one.is(two))
-            }
+            (Self::Scram(one), Self::Scram(two)) => one.is(two),
             _ => false,
         }
     }
@@ -215,10 +213,7 @@ impl Credential {
     fn keys(&self, salt: &[u8], iterations: Iterations, cache: &KeyCache) -> Result<ScramKeys, LoginError> {
         match self {
             Self::Plain(password) => Ok(cache.keys(password, salt, iterations)),
-            Self::Scram(known) => {
-                let mut keys = known.iter().filter_map(|known| known.keys_for(salt, iterations));
-                keys.next().cloned().ok_or(LoginError::StaleKeys)
-            }
+            Self::Scram(known) => known.keys_for(salt, iterations).cloned().ok_or(LoginError::StaleKeys),
             Self::None | Self::Md5(_) => Err(self.unfit(SCRAM_SHA_256)),
         }
     }

@@ -299,7 +299,7 @@ fn revealed_keys_log_in_again() {
     let (_, outcome) = meet(&terms, Some(&secret), Credential::Plain(password("pencil")), &cache);
     let Outcome::In(proof) = outcome else { panic!("{outcome:?}") };
     assert_eq!(proof.user(), "alice");
-    let keys = Credential::Scram(vec![proof.scram().unwrap().clone()]);
+    let keys = Credential::Scram(proof.scram().unwrap().clone());
 
     let (_, outcome) = meet(&terms, Some(&secret), keys.clone(), &cache);
     assert!(matches!(outcome, Outcome::In(_)), "{outcome:?}");

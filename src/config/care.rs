@@ -21,6 +21,8 @@ pub struct Care {
     pub check: Option<Check>,
     /// Run on each new server (`connect_query`); empty is none.
     pub connect_query: String,
+    /// Run on each new server before anything else; one that refuses it is not used.
+    pub guard: Option<&'static str>,
     /// Clean servers in every mode, not in session mode alone (`server_reset_query_always`).
     pub resets_always: bool,
     /// Cut sessions whose server is to be replaced, as soon as they are outside of a transaction (`server_fast_close`).
@@ -85,6 +87,7 @@ pub(super) fn care(general: &Values) -> Care {
     Care {
         check,
         connect_query: String::new(),
+        guard: None,
         resets_always: general.is_on("server_reset_query_always"),
         fast_close: general.is_on("server_fast_close"),
         lines: ServerLines {

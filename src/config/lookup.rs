@@ -4,6 +4,7 @@ use super::Reserve;
 use super::error::{Findings, Remark};
 use super::model::{Config, PoolSettings};
 use super::resolve::Values;
+use super::settings::AUTH_QUERY;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +39,12 @@ const CONNECTIONS: u32 = 2;
 
 /// Longest wait where `client_login_timeout` is off.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// Puts the built-in names in front of all others. Every name in it is qualified, since whoever owns the database has a say
+/// in where others are looked for.
+const BUILT_IN_FIRST: &str = "SELECT pg_catalog.set_config('search_path', \
+    CASE WHEN pg_catalog.current_setting('search_path') OPERATOR(pg_catalog.=) '' THEN 'pg_catalog' \
+    ELSE 'pg_catalog, ' OPERATOR(pg_catalog.||) pg_catalog.current_setting('search_path') END, false)";
 
 impl AuthQuery {
     pub(super) fn of(values: &Values) -> Self {
@@ -112,6 +119,22 @@ impl Config {
         settings.reserve = Reserve::default();
         // The name comes from the startup packet, which is UTF-8; the answer is read as such.
         settings.startup.insert("client_encoding".to_owned(), "UTF8".to_owned());
+        // Before any proof a query is run here with the rights of `auth_user`. Whoever owns the database may set its
+        // `search_path`: nothing of theirs may stand in for what is built in.
+        if self.asks_only_the_usual() {
+            settings.startup.insert("search_path".to_owned(), "pg_catalog".to_owned());
+        } else {
+            settings.care.guard = Some(BUILT_IN_FIRST);
+        }
+        settings.care.connect_query.clear();
         Some(settings)
+    }
+
+    /// Whether no other query is asked than the one that comes with PgBouncer, which needs nothing but built-in names.
+    fn asks_only_the_usual(&self) -> bool {
+        let entries = self.databases.values().chain(&self.fallback).map(|entry| &entry.auth);
+        let mut queries =
+            std::iter::once(&self.auth.query).chain(entries).filter_map(|auth| auth.query.as_ref());
+        queries.all(|query| query == AUTH_QUERY)
     }
 }

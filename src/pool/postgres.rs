@@ -2,12 +2,11 @@
 
 use super::whereabouts::{Site, Whereabouts};
 use super::{Checkout, Connector, Found, Lookups, Pool, Pooled, Users};
-use crate::auth::{Credential, KeyCache, Password, ScramCredential, StoredSecret};
+use crate::auth::{Credential, KeyCache, Password, ScramCredential, ScramVerifier, StoredSecret};
 use crate::config::{Host, Hosts, PoolSettings, TcpOptions};
 use crate::net::{Pipe, SocketOptions};
 use crate::server::{Clean, DialError, Parameters, QueryError, Server, Target, dial};
 use crate::stats::Peer;
-use crate::wire::sqlstate;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -27,51 +26,45 @@ pub type ServerCheckout = Checkout<Postgres>;
 /// whose password nobody has written down can be logged in there too. They are worth a password, and die with the
 /// process.
 ///
-/// A user may have several verifiers: on several servers, or an old and a new one. Each has its keys here, and keys fit
-/// no other verifier than their own, so that none of them can be wrong.
+/// A user may have several verifiers: on several servers, or an old and a new one. Keys are kept under the verifier that
+/// they belong to and are never wrong for it, so neither a server that refuses a login nor a namesake on another server
+/// has a say in them.
 #[derive(Debug, Default)]
-pub struct Proofs(Mutex<HashMap<String, Vec<ScramCredential>>>);
+pub struct Proofs(Mutex<HashMap<Proven, ScramCredential>>);
 
-/// Verifiers of one user whose keys are kept.
-const VERIFIERS: usize = 8;
+/// Who has proved something, and the fingerprint of the verifier.
+type Proven = (String, [u8; 32]);
 
-/// Users whose keys are kept. All of them have logged in, so there are hardly more than a cluster has roles.
-const PROVERS: usize = 65_536;
+/// Keys that are kept. There are hardly more than clusters have roles.
+const KEYS: usize = 65_536;
 
 impl Proofs {
     /// Remembers what a user proved.
     pub fn remember(&self, user: &str, credential: ScramCredential) {
+        let proven = (user.to_owned(), credential.fingerprint());
         let mut known = self.lock();
-        if known.len() >= PROVERS && !known.contains_key(user) {
-            known.clear();
+        if known.len() >= KEYS && !known.contains_key(&proven) {
+            // Anyone's: who can bring in so many must not be able to choose whose are lost.
+            let one = known.keys().next().cloned();
+            one.map(|one| known.remove(&one));
         }
-        let keys = known.entry(user.to_owned()).or_default();
-        keys.retain(|other| !other.fits_like(&credential));
-        keys.insert(0, credential);
-        keys.truncate(VERIFIERS);
+        known.insert(proven, credential);
     }
 
     /// Forgets the keys of users of the auth file who have another secret there by now.
     pub fn keep_those_of(&self, users: &Users) {
-        self.lock().retain(|user, keys| match users.secret(user) {
+        self.lock().retain(|(user, print), _| match users.secret(user) {
             None => true,
-            Some(StoredSecret::Scram(verifier)) => {
-                keys.retain(|keys| keys.belongs_to(&verifier));
-                !keys.is_empty()
-            }
+            Some(StoredSecret::Scram(verifier)) => verifier.fingerprint() == *print,
             Some(_) => false,
         });
     }
 
-    fn of(&self, user: &str) -> Option<Vec<ScramCredential>> {
-        self.lock().get(user).cloned()
+    fn of(&self, user: &str, verifier: &ScramVerifier) -> Option<ScramCredential> {
+        self.lock().get(&(user.to_owned(), verifier.fingerprint())).cloned()
     }
 
-    fn forget(&self, user: &str) {
-        self.lock().remove(user);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Vec<ScramCredential>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Proven, ScramCredential>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -122,12 +115,6 @@ impl Connector for Postgres {
         if let Ok(server) = &mut result {
             Box::pin(introduce(server, settings)).await?;
             server.state.statements.follow(self.epochs.of(settings));
-        }
-        if let Err(DialError::Refused { code, .. }) = &result
-            && code == sqlstate::INVALID_PASSWORD
-        {
-            // Keys that were refused open nothing; the next login of a client brings new ones.
-            self.proofs.forget(&settings.user);
         }
         result
     }
@@ -256,8 +243,8 @@ impl Postgres {
         };
         match secret {
             // A verifier alone proves others; with the keys that its owner revealed it opens a server.
-            Some(StoredSecret::Scram(_)) => {
-                self.proofs.of(&settings.user).map_or(Credential::None, Credential::Scram)
+            Some(StoredSecret::Scram(verifier)) => {
+                self.proofs.of(&settings.user, &verifier).map_or(Credential::None, Credential::Scram)
             }
             Some(secret) => Credential::from(&secret),
             None => Credential::None,
@@ -286,6 +273,14 @@ impl Postgres {
 
 /// Runs `connect_query`. That it fails is only logged, but a server that it leaves in a transaction is of no use.
 async fn introduce(server: &mut Server, settings: &PoolSettings) -> Result<(), DialError> {
+    if let Some(sql) = settings.care.guard {
+        server.query(sql).await.map_err(|error| match error {
+            QueryError::Refused(report) => {
+                DialError::Refused { code: report.code.into_owned(), message: report.message }
+            }
+            QueryError::Unclean(unclean) => DialError::ConnectQuery(unclean),
+        })?;
+    }
     let sql = settings.care.connect_query.as_str();
     if sql.is_empty() {
         return Ok(());

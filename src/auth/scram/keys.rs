@@ -116,17 +116,13 @@ impl ScramCredential {
         Self { salt: verifier.salt().into(), iterations: verifier.iterations(), keys }
     }
 
-    /// Whether they are the keys of this verifier.
+    /// Of the verifier that they are the keys of.
     #[must_use]
-    pub fn belongs_to(&self, verifier: &ScramVerifier) -> bool {
-        *self.salt == *verifier.salt()
-            && self.iterations == verifier.iterations()
-            && verifier.accepts(&self.keys)
+    pub fn fingerprint(&self) -> [u8; 32] {
+        ScramVerifier::of_keys(&self.keys, &self.salt, self.iterations).fingerprint()
     }
 
-    /// Whether both are good for the same verifiers.
-    #[must_use]
-    pub fn fits_like(&self, other: &Self) -> bool {
+    fn fits_like(&self, other: &Self) -> bool {
         *self.salt == *other.salt && self.iterations == other.iterations
     }
 

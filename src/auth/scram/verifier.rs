@@ -4,6 +4,7 @@ use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
 
 use super::attributes::{self, Malformed};
 use super::{Iterations, Key, ScramCredential, ScramKeys};
@@ -78,6 +79,15 @@ impl ScramVerifier {
     #[must_use]
     pub fn salt(&self) -> &[u8] {
         &self.salt
+    }
+
+    /// What tells this verifier from all others; it gives nothing of it away.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let hash = Sha256::new_with_prefix(self.iterations.count().to_be_bytes())
+            .chain_update(self.stored_key.as_bytes())
+            .chain_update(self.server_key.as_bytes());
+        hash.chain_update(&self.salt).finalize().into()
     }
 
     /// A login with the ClientKey that a client has just revealed by its proof.

@@ -10,7 +10,8 @@ const FACILITIES: Kind = Choice(&[
     "auth", "authpriv", "daemon", "user", "local0", "local1", "local2", "local3", "local4", "local5",
     "local6", "local7",
 ]);
-const AUTH_QUERY: &str = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END FROM \
+/// What is asked where no `auth_query` is set: PgBouncer's.
+pub(crate) const AUTH_QUERY: &str = "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END FROM \
                           pg_authid WHERE rolname=$1 AND rolcanlogin";
 const LIST_USERS: &str = "list the users and their secrets in auth_file, and remove this line";
 

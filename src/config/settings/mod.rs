@@ -10,7 +10,7 @@ use super::error::Section;
 
 pub(super) use differences::DIFFERENCES;
 pub(super) use entries::{DATABASE, PEER, USER};
-pub(super) use general::GENERAL;
+pub(super) use general::{AUTH_QUERY, GENERAL};
 
 /// One setting.
 #[derive(Debug, Clone, Copy)]
