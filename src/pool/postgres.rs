@@ -333,8 +333,10 @@ impl Pooled for Server {
 
     async fn check(&mut self, query: &str) -> bool {
         // It answers, be it with an error; what it answered for must have left it as it was.
-        !matches!(self.query(query).await, Err(QueryError::Unclean(_)))
-            && self.settle(&Pipe::default()).is_ok()
+        let outcome = self.query(query).await;
+        // It may be any SQL, such as the reset query once more.
+        self.state.was_reset |= !query.is_empty();
+        !matches!(outcome, Err(QueryError::Unclean(_))) && self.settle(&Pipe::default()).is_ok()
     }
 
     fn close(self) -> impl Future<Output = ()> + Send {

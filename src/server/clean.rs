@@ -145,10 +145,21 @@ impl Server {
             self.state.statements.clear_named();
         }
         if !reset.is_empty() {
-            self.query(reset).await?;
+            self.reset(reset).await?;
             self.state.statements.clear_named();
         }
         Ok(())
+    }
+
+    /// Runs the reset query. What it does to settings that are not reported nobody can tell, so they are reset in front
+    /// of it: afterwards none of them is in force, whatever it is.
+    async fn reset(&mut self, reset: &str) -> Result<(), QueryError> {
+        let state = &mut self.state;
+        let reported = state.applied.reported(&state.baseline);
+        let undo = state.transition(&reported);
+        state.apply(reported);
+        // Without a round trip of its own, since this may happen behind each transaction.
+        self.queries(undo.as_deref().into_iter().chain([reset])).await
     }
 
     /// Ends what the client began, as soon as it shows what that is: a COPY fails (never succeeds), a batch gets its
@@ -188,9 +199,15 @@ impl Server {
     ///
     /// [`QueryError::Refused`] leaves the connection usable.
     pub async fn query(&mut self, sql: &str) -> Result<(), QueryError> {
+        self.queries([sql].into_iter()).await
+    }
+
+    async fn queries<'a>(&mut self, sql: impl Iterator<Item = &'a str>) -> Result<(), QueryError> {
         let mut out = BytesMut::new();
-        frontend::put_query(&mut out, sql).map_err(Unclean::from)?;
-        self.state.sent(Origin::Pooler, Request::Query);
+        for sql in sql {
+            frontend::put_query(&mut out, sql).map_err(Unclean::from)?;
+            self.state.sent(Origin::Pooler, Request::Query);
+        }
         match timeout(PATIENCE, self.exchange(&out)).await.map_err(|_| Unclean::TooLate)?? {
             Some(report) => Err(QueryError::Refused(report)),
             None => Ok(()),

@@ -154,6 +154,16 @@ impl Settings {
         Self::of(map)
     }
 
+    /// Those of them whose changes the server reports. Of the others only pgweir's own SQL tells.
+    #[must_use]
+    pub fn reported(&self, baseline: &Parameters) -> Self {
+        if self.iter().all(|(name, _)| is_reported(name, baseline)) {
+            return self.clone();
+        }
+        let reported = self.iter().filter(|(name, _)| is_reported(name, baseline));
+        Self::of(reported.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
     /// What is known of these settings when they have been asked for on a server with the settings `before`, as far as
     /// it reports nothing. A server reports what changes: where another spelling of a value leads to no report, the value
     /// is the one from before.
@@ -179,6 +189,16 @@ impl Settings {
         if self == wanted {
             return None;
         }
+        self.path(wanted, baseline, |_| false)
+    }
+
+    /// The same where those that the server does not report may have been reset meanwhile: they are set in any case.
+    #[must_use]
+    pub fn transition_after_reset(&self, wanted: &Self, baseline: &Parameters) -> Option<String> {
+        self.path(wanted, baseline, |name| !is_reported(name, baseline))
+    }
+
+    fn path(&self, wanted: &Self, baseline: &Parameters, doubts: impl Fn(&str) -> bool) -> Option<String> {
         let mut resets = String::new();
         let mut calls: Vec<String> = Vec::new();
         for (name, _) in self.iter().filter(|(name, _)| wanted.get(name).is_none()) {
@@ -190,14 +210,19 @@ impl Settings {
         calls.extend(
             wanted
                 .iter()
-                .filter(|&(name, value)| self.get(name) != Some(value))
+                .filter(|&(name, value)| self.get(name) != Some(value) || doubts(name))
                 .map(|(name, value)| call(name, value)),
         );
         if !calls.is_empty() {
             append(&mut resets, format_args!("SELECT {}", calls.join(",")));
         }
-        Some(resets)
+        Some(resets).filter(|sql| !sql.is_empty())
     }
+}
+
+/// Whether a server with this baseline reports when a client changes it.
+fn is_reported(name: &str, baseline: &Parameters) -> bool {
+    (FOLLOWED.contains(&name) && baseline.contains_key(name)) || baseline.extra(name).is_some()
 }
 
 fn append(out: &mut String, text: std::fmt::Arguments<'_>) {
@@ -313,6 +338,20 @@ mod tests {
         let known = asked.unless_reported(&one, &following);
         assert_eq!(known, settings(&[("work_mem", "5MB")]).after_report("App.Tenant", "one", &following));
         assert_eq!(asked.after_report("App.Tenant", "two", &following).iter().count(), 2);
+    }
+
+    #[test]
+    fn what_is_not_reported_is_set_again_after_a_reset() {
+        let one = settings(&[("timezone", "Asia/Tokyo"), ("search_path", "a"), ("work_mem", "5MB")]);
+        let tokyo = settings(&[("timezone", "Asia/Tokyo")]);
+        assert_eq!(one.reported(&baseline()), tokyo);
+        assert_eq!(
+            one.transition_after_reset(&one, &baseline()).unwrap(),
+            "SELECT pg_catalog.set_config('search_path','a',false),pg_catalog.set_config('work_mem','5MB',false)"
+        );
+        let left = one.transition_after_reset(&tokyo, &baseline()).unwrap();
+        assert_eq!(left, "RESET \"search_path\";RESET \"work_mem\";");
+        assert_eq!(tokyo.transition_after_reset(&tokyo, &baseline()), None);
     }
 
     #[test]

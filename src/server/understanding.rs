@@ -58,6 +58,8 @@ pub struct Understanding {
     pub baseline: Arc<Parameters>,
     /// The settings in force that differ from a fresh login's.
     pub applied: Settings,
+    /// Whether SQL that is not pgweir's may have reset those of them that are not reported.
+    pub was_reset: bool,
     /// How it is.
     pub health: Health,
 }
@@ -73,6 +75,7 @@ impl Understanding {
             rerun: Rerun::default(),
             baseline: Arc::new(baseline),
             applied: Settings::default(),
+            was_reset: false,
             health: Health::Sound,
         }
     }
@@ -90,6 +93,21 @@ impl Understanding {
     #[must_use]
     pub fn wants_whole(tag: u8) -> bool {
         matches!(tag, b'C' | b'E' | b'N' | b'S' | b'T' | b't' | b'Z' | b'K' | b'R')
+    }
+
+    /// The SQL that leads from the settings in force to `wanted`, or `None` when nothing differs.
+    #[must_use]
+    pub fn transition(&self, wanted: &Settings) -> Option<String> {
+        if self.was_reset {
+            return self.applied.transition_after_reset(wanted, &self.baseline);
+        }
+        self.applied.transition(wanted, &self.baseline)
+    }
+
+    /// These settings are in force now, or will be before anything else is asked.
+    pub fn apply(&mut self, settings: Settings) {
+        self.applied = settings;
+        self.was_reset = false;
     }
 
     /// Notes a message that goes to the server now.
@@ -121,6 +139,7 @@ impl Understanding {
             b'S' => self.parameter(body),
             b'E' => self.error(body, events),
             b'Z' => self.ready(body, events),
+            b'C' => self.completed(body),
             _ => self.pending.answered(tag, body, &mut self.statements),
         }
     }
@@ -146,6 +165,14 @@ impl Understanding {
             self.pending.told_more();
             return Ok(Delivery::Client);
         }
+        Ok(delivery)
+    }
+
+    fn completed(&mut self, body: &[u8]) -> Result<Delivery, Surprise> {
+        let delivery = self.pending.answered(b'C', body, &mut self.statements)?;
+        // pgweir knows what its own RESET does.
+        let is_clients = !matches!(delivery, Delivery::Pooler | Delivery::Tolerated);
+        self.was_reset |= is_clients && (body == b"RESET\0" || body == b"DISCARD ALL\0");
         Ok(delivery)
     }
 

@@ -131,12 +131,12 @@ impl Link {
         let state = &mut server.state;
         state.rerun.give_up();
         state.statements.looking = None;
-        if !state.applied.settle_with(wanted)
-            && let Some(sql) = state.applied.transition(wanted, &state.baseline)
+        if (!state.applied.settle_with(wanted) || state.was_reset)
+            && let Some(sql) = state.transition(wanted)
         {
             up.insert(|out| frontend::put_query(out, &sql))?;
             state.sent(Origin::Pooler, Request::Query);
-            state.applied = wanted.clone();
+            state.apply(wanted.clone());
             // As the simple query that it is, it leaves no unnamed statement.
             state.statements.unnamed = Unnamed::Absent;
             note_application_name(&server);

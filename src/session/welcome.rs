@@ -135,7 +135,7 @@ fn speaks_for_itself(name: &str, value: &str, baseline: &Parameters) -> bool {
 async fn ask(pool: &Arc<ServerPool>, wanted: Settings) -> Result<Settings, Departure> {
     let mut server =
         pool.checkout().await.map_err(|refusal| departure::refused(&refusal, &link::describe(pool)))?;
-    let Some(sql) = server.state.applied.transition(&wanted, &server.state.baseline) else {
+    let Some(sql) = server.state.transition(&wanted) else {
         link::give_back(server);
         return Ok(wanted);
     };
@@ -143,6 +143,7 @@ async fn ask(pool: &Arc<ServerPool>, wanted: Settings) -> Result<Settings, Depar
     server.state.applied = wanted.unless_reported(&before, &server.state.baseline);
     match server.query(&sql).await {
         Ok(()) => {
+            server.state.was_reset = false;
             let settings = server.state.applied.clone();
             link::give_back(server);
             Ok(settings)
