@@ -47,6 +47,26 @@ async fn connect_query_is_run_on_each_new_server() {
     pooler.logged("connect_query failed: column \"nonsense\" does not exist").await;
 }
 
+/// Would break with: a parameter that is set back for the first client, or one that clients are told of as it was before.
+#[tokio::test]
+async fn what_connect_query_sets_holds_for_every_client() {
+    let set = "connect_query='SET TimeZone = ''Asia/Tokyo'''";
+    for mode in ["transaction", "session"] {
+        let pooler = pooler().pool_size(1).pool_mode(mode).database("weir", &entry(set)).start();
+        for turn in 0..3 {
+            let mut raw = pooler.raw().await;
+            assert_eq!(raw.parameters["TimeZone"], "Asia/Tokyo", "{mode} {turn}");
+            assert_eq!(raw.show(&["TimeZone"]).await, ["Asia/Tokyo"], "{mode} {turn}");
+            raw.query("SET TimeZone = 'Europe/Rome'").await;
+            assert_eq!(raw.show(&["TimeZone"]).await, ["Europe/Rome"], "{mode} {turn}");
+            raw.query("DISCARD ALL").await;
+            raw.terminate().await;
+        }
+        let mut own = pooler.raw_with("weir", &[("TimeZone", "Europe/Rome")]).await;
+        assert_eq!(own.show(&["TimeZone"]).await, ["Europe/Rome"], "{mode}");
+    }
+}
+
 /// A server that counts its checks and does not answer them when told so.
 struct Checked {
     server: FakeServer,

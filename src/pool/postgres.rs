@@ -290,8 +290,9 @@ async fn introduce(server: &mut Server, settings: &PoolSettings) -> Result<(), D
             report.message
         );
     }
-    // What it prepared is there for all; it is none of those that are kept track of.
+    // What it prepared is there for all; it is none of those that are kept track of. So is what it set.
     server.state.statements.clear_named();
+    server.state.settle_in();
     match outcome {
         Err(QueryError::Unclean(unclean)) => Err(DialError::ConnectQuery(unclean)),
         _ => server.settle(&Pipe::default()).map(drop).map_err(DialError::ConnectQuery),
