@@ -67,6 +67,22 @@ async fn what_connect_query_sets_holds_for_every_client() {
     }
 }
 
+/// Would break with: servers that go on with an earlier `connect_query`, or that any reload replaces.
+#[tokio::test]
+async fn another_connect_query_replaces_the_servers() {
+    let with = |limit: &str| {
+        let set = format!("connect_query='SET statement_timeout = ''{limit}'''");
+        pooler().pool_size(1).database("weir", &entry(&set))
+    };
+    let pooler = with("17s").start();
+    let mut raw = pooler.raw().await;
+    let server = raw.server().await;
+    pooler.reload(with("17s")).await;
+    assert_eq!(raw.server().await, server);
+    pooler.reload(with("18s")).await;
+    assert_eq!(raw.show(&["statement_timeout"]).await, ["18s"]);
+}
+
 /// A server that counts its checks and does not answer them when told so.
 struct Checked {
     server: FakeServer,

@@ -462,6 +462,7 @@ impl<C: Connector> Pool<C> {
                 s.user.clone(),
                 s.password.clone(),
                 s.startup.clone(),
+                s.care.connect_query.clone(),
                 asked,
             )
         };
