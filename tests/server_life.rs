@@ -83,6 +83,24 @@ async fn another_connect_query_replaces_the_servers() {
     assert_eq!(raw.show(&["statement_timeout"]).await, ["18s"]);
 }
 
+/// Would break with: a `connect_query` that may not take as long as a login may, or that nothing bounds.
+#[tokio::test]
+async fn connect_query_has_the_time_of_a_login() {
+    let slow = pooler().database("weir", &entry("connect_query='SELECT pg_sleep(5.3)'")).start();
+    let stuck = pooler()
+        .setting("server_connect_timeout", 1)
+        .database("weir", &entry("connect_query='SELECT pg_sleep(600)'"))
+        .start();
+    let mut waiting = Raw::open(stuck.port()).await;
+    let login = tokio::spawn(async move {
+        waiting.try_start(&[("user", "weir"), ("database", "weir")], "weir").await.is_ok()
+    });
+    assert_eq!(slow.raw().await.value("SELECT 1").await.as_deref(), Some("1"));
+    assert!(!slow.log().contains("connect_query"), "{}", slow.log());
+    stuck.logged("connect_query did not end within server_connect_timeout").await;
+    login.abort();
+}
+
 /// A server that counts its checks and does not answer them when told so.
 struct Checked {
     server: FakeServer,

@@ -5,7 +5,7 @@ use super::{Checkout, Connector, Found, Lookups, Pool, Pooled, Users};
 use crate::auth::{Credential, KeyCache, Password, ScramCredential, StoredSecret};
 use crate::config::{Host, Hosts, PoolSettings, TcpOptions};
 use crate::net::{Pipe, SocketOptions};
-use crate::server::{Clean, DialError, Parameters, QueryError, Server, Target, dial};
+use crate::server::{Clean, DialError, Parameters, QueryError, Server, Target, Unclean, dial};
 use crate::stats::Peer;
 use crate::wire::sqlstate;
 use std::collections::{BTreeMap, HashMap};
@@ -281,7 +281,7 @@ async fn introduce(server: &mut Server, settings: &PoolSettings) -> Result<(), D
     if sql.is_empty() {
         return Ok(());
     }
-    let outcome = server.query(sql).await;
+    let outcome = server.query_within(sql, settings.server_connect_timeout).await;
     if let Err(QueryError::Refused(report)) = &outcome {
         tracing::warn!(
             database = settings.dbname,
@@ -294,6 +294,7 @@ async fn introduce(server: &mut Server, settings: &PoolSettings) -> Result<(), D
     server.state.statements.clear_named();
     server.state.settle_in();
     match outcome {
+        Err(QueryError::Unclean(Unclean::TooLate)) => Err(DialError::LateConnectQuery),
         Err(QueryError::Unclean(unclean)) => Err(DialError::ConnectQuery(unclean)),
         _ => server.settle(&Pipe::default()).map(drop).map_err(DialError::ConnectQuery),
     }
