@@ -47,6 +47,60 @@ async fn connect_query_is_run_on_each_new_server() {
     pooler.logged("connect_query failed: column \"nonsense\" does not exist").await;
 }
 
+/// Would break with: a parameter that is set back for the first client, or one that clients are told of as it was before.
+#[tokio::test]
+async fn what_connect_query_sets_holds_for_every_client() {
+    let set = "connect_query='SET TimeZone = ''Asia/Tokyo'''";
+    for mode in ["transaction", "session"] {
+        let pooler = pooler().pool_size(1).pool_mode(mode).database("weir", &entry(set)).start();
+        for turn in 0..3 {
+            let mut raw = pooler.raw().await;
+            assert_eq!(raw.parameters["TimeZone"], "Asia/Tokyo", "{mode} {turn}");
+            assert_eq!(raw.show(&["TimeZone"]).await, ["Asia/Tokyo"], "{mode} {turn}");
+            raw.query("SET TimeZone = 'Europe/Rome'").await;
+            assert_eq!(raw.show(&["TimeZone"]).await, ["Europe/Rome"], "{mode} {turn}");
+            raw.query("DISCARD ALL").await;
+            raw.terminate().await;
+        }
+        let mut own = pooler.raw_with("weir", &[("TimeZone", "Europe/Rome")]).await;
+        assert_eq!(own.show(&["TimeZone"]).await, ["Europe/Rome"], "{mode}");
+    }
+}
+
+/// Would break with: servers that go on with an earlier `connect_query`, or that any reload replaces.
+#[tokio::test]
+async fn another_connect_query_replaces_the_servers() {
+    let with = |limit: &str| {
+        let set = format!("connect_query='SET statement_timeout = ''{limit}'''");
+        pooler().pool_size(1).database("weir", &entry(&set))
+    };
+    let pooler = with("17s").start();
+    let mut raw = pooler.raw().await;
+    let server = raw.server().await;
+    pooler.reload(with("17s")).await;
+    assert_eq!(raw.server().await, server);
+    pooler.reload(with("18s")).await;
+    assert_eq!(raw.show(&["statement_timeout"]).await, ["18s"]);
+}
+
+/// Would break with: a `connect_query` that may not take as long as a login may, or that nothing bounds.
+#[tokio::test]
+async fn connect_query_has_the_time_of_a_login() {
+    let slow = pooler().database("weir", &entry("connect_query='SELECT pg_sleep(5.3)'")).start();
+    let stuck = pooler()
+        .setting("server_connect_timeout", 1)
+        .database("weir", &entry("connect_query='SELECT pg_sleep(600)'"))
+        .start();
+    let mut waiting = Raw::open(stuck.port()).await;
+    let login = tokio::spawn(async move {
+        waiting.try_start(&[("user", "weir"), ("database", "weir")], "weir").await.is_ok()
+    });
+    assert_eq!(slow.raw().await.value("SELECT 1").await.as_deref(), Some("1"));
+    assert!(!slow.log().contains("connect_query"), "{}", slow.log());
+    stuck.logged("connect_query did not end within server_connect_timeout").await;
+    login.abort();
+}
+
 /// A server that counts its checks and does not answer them when told so.
 struct Checked {
     server: FakeServer,

@@ -472,6 +472,7 @@ impl<C: Connector> Pool<C> {
                 s.user.clone(),
                 s.password.clone(),
                 s.startup.clone(),
+                s.care.connect_query.clone(),
                 asked,
             )
         };

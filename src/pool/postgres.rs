@@ -5,7 +5,7 @@ use super::{Checkout, Connector, Found, Lookups, Pool, Pooled, Users};
 use crate::auth::{Credential, KeyCache, Password, ScramCredential, ScramVerifier, StoredSecret};
 use crate::config::{Host, Hosts, PoolSettings, TcpOptions};
 use crate::net::{Pipe, SocketOptions};
-use crate::server::{Clean, DialError, Parameters, QueryError, Server, Target, dial};
+use crate::server::{Clean, DialError, Parameters, QueryError, Server, Target, Unclean, dial};
 use crate::stats::Peer;
 use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
@@ -285,7 +285,7 @@ async fn introduce(server: &mut Server, settings: &PoolSettings) -> Result<(), D
     if sql.is_empty() {
         return Ok(());
     }
-    let outcome = server.query(sql).await;
+    let outcome = server.query_within(sql, settings.server_connect_timeout).await;
     if let Err(QueryError::Refused(report)) = &outcome {
         tracing::warn!(
             database = settings.dbname,
@@ -294,9 +294,11 @@ async fn introduce(server: &mut Server, settings: &PoolSettings) -> Result<(), D
             report.message
         );
     }
-    // What it prepared is there for all; it is none of those that are kept track of.
+    // What it prepared is there for all; it is none of those that are kept track of. So is what it set.
     server.state.statements.clear_named();
+    server.state.settle_in();
     match outcome {
+        Err(QueryError::Unclean(Unclean::TooLate)) => Err(DialError::LateConnectQuery),
         Err(QueryError::Unclean(unclean)) => Err(DialError::ConnectQuery(unclean)),
         _ => server.settle(&Pipe::default()).map(drop).map_err(DialError::ConnectQuery),
     }

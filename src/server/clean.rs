@@ -159,7 +159,7 @@ impl Server {
         let undo = state.transition(&reported);
         state.apply(reported);
         // Without a round trip of its own, since this may happen behind each transaction.
-        self.queries(undo.as_deref().into_iter().chain([reset])).await
+        self.queries(undo.as_deref().into_iter().chain([reset]), Some(PATIENCE)).await
     }
 
     /// Ends what the client began, as soon as it shows what that is: a COPY fails (never succeeds), a batch gets its
@@ -199,16 +199,34 @@ impl Server {
     ///
     /// [`QueryError::Refused`] leaves the connection usable.
     pub async fn query(&mut self, sql: &str) -> Result<(), QueryError> {
-        self.queries([sql].into_iter()).await
+        self.queries([sql].into_iter(), Some(PATIENCE)).await
     }
 
-    async fn queries<'a>(&mut self, sql: impl Iterator<Item = &'a str>) -> Result<(), QueryError> {
+    /// The same with another limit than pgweir's own, or with none.
+    ///
+    /// # Errors
+    ///
+    /// [`QueryError::Refused`] leaves the connection usable.
+    pub async fn query_within(&mut self, sql: &str, limit: Option<Duration>) -> Result<(), QueryError> {
+        self.queries([sql].into_iter(), limit).await
+    }
+
+    async fn queries<'a>(
+        &mut self,
+        sql: impl Iterator<Item = &'a str>,
+        limit: Option<Duration>,
+    ) -> Result<(), QueryError> {
         let mut out = BytesMut::new();
         for sql in sql {
             frontend::put_query(&mut out, sql).map_err(Unclean::from)?;
             self.state.sent(Origin::Pooler, Request::Query);
         }
-        match timeout(PATIENCE, self.exchange(&out)).await.map_err(|_| Unclean::TooLate)?? {
+        let exchange = self.exchange(&out);
+        let refusal = match limit {
+            None => exchange.await,
+            Some(limit) => timeout(limit, exchange).await.map_err(|_| Unclean::TooLate)?,
+        };
+        match refusal? {
             Some(report) => Err(QueryError::Refused(report)),
             None => Ok(()),
         }

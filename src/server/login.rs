@@ -88,6 +88,9 @@ pub enum DialError {
     /// What `connect_query` asked for left the server unusable.
     #[error("connect_query: {0}")]
     ConnectQuery(Unclean),
+    /// It took too long.
+    #[error("connect_query did not end within server_connect_timeout")]
+    LateConnectQuery,
     /// What is to be sent is too long.
     #[error(transparent)]
     TooLong(#[from] TooLong),
@@ -109,6 +112,7 @@ impl DialError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::ConnectQuery(_)
+            | Self::LateConnectQuery
             | Self::Connect(_)
             | Self::Lookup { .. }
             | Self::TimedOut(_)

@@ -46,6 +46,13 @@ impl Parameters {
         Self { extra, ..Self::from(values) }
     }
 
+    /// The same with other values for some of them.
+    pub(super) fn with(&self, changed: &Settings) -> Self {
+        let mut values = self.values.clone();
+        values.extend(changed.iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        Self { extra: self.extra.clone(), ..Self::from(values) }
+    }
+
     /// The name as it is reported, of one that stays with a client beside the usual ones.
     pub(super) fn extra(&self, name: &str) -> Option<&str> {
         self.extra.iter().find(|extra| extra.eq_ignore_ascii_case(name)).map(String::as_str)

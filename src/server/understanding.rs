@@ -54,7 +54,7 @@ pub struct Understanding {
     pub statements: Statements,
     /// The client's batch that is under way.
     pub rerun: Rerun,
-    /// What it reported when it was logged in to.
+    /// What it reported before its first client: when it was logged in to, and to `connect_query`.
     pub baseline: Arc<Parameters>,
     /// The settings in force that differ from a fresh login's.
     pub applied: Settings,
@@ -108,6 +108,14 @@ impl Understanding {
     pub fn apply(&mut self, settings: Settings) {
         self.applied = settings;
         self.was_reset = false;
+    }
+
+    /// Takes what is in force now for what each client begins with.
+    pub fn settle_in(&mut self) {
+        if !self.applied.is_empty() {
+            self.baseline = Arc::new(self.baseline.with(&self.applied));
+            self.apply(Settings::default());
+        }
     }
 
     /// Notes a message that goes to the server now.
