@@ -301,7 +301,12 @@ async fn a_login_during_the_removal_of_its_database_comes_to_nothing() {
     let login = tokio::spawn(async move {
         raw.try_start(&[("user", "weir"), ("database", "slow")], common::postgres::password_of("weir")).await
     });
-    server.has_accepted(1).await;
+    // It is past the door when it waits for the first server, which tells what a login is answered with.
+    let is_in_line =
+        |row: &Vec<Option<String>>| (row[0].as_deref(), row[3].as_deref()) == (Some("slow"), Some("1"));
+    while !running.console("SHOW POOLS").await.iter().any(is_in_line) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     running.reload(pooler()).await;
     gate.add_permits(100);
     let refused = login.await.unwrap().unwrap_err();

@@ -339,6 +339,23 @@ async fn a_wait_for_a_place_has_its_limit() {
     let _second = logical(&pooler).await;
 }
 
+/// Would break with: a client that is gone and still waits for a place, for which the next free server is closed.
+#[tokio::test]
+async fn a_client_that_gives_up_waiting_leaves_no_claim() {
+    let pooler = builder().pool_size(1).start();
+    let mut plain = Raw::login(pooler.port(), "postgres", "postgres", "weir").await;
+    let before = plain.server().await;
+    plain.query("BEGIN").await;
+    let mut raw = Raw::open(pooler.port()).await;
+    let parameters = [("user", "postgres"), ("database", "weir"), ("replication", "database")];
+    let waiting = tokio::spawn(async move { raw.try_start(&parameters, "postgres").await.is_ok() });
+    pooler.logged("replication=yes").await;
+    waiting.abort();
+    pooler.logged("client unexpected eof").await;
+    plain.query("COMMIT").await;
+    assert_eq!(plain.server().await, before);
+}
+
 /// A server that leaves logins for replication without an answer, and serves all others.
 async fn slow_for_replication() -> FakeServer {
     FakeServer::start(|mut connection, _| async move {

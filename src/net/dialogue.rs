@@ -86,6 +86,19 @@ impl Dialogue {
         }
     }
 
+    /// Waits until the peer has gone, while there is nothing to say to it. What it says meanwhile stays in the input; once
+    /// that is full nothing more is read, and its end is not noticed.
+    ///
+    /// Cancel safe.
+    pub async fn until_gone(&mut self) {
+        while self.input.has_room() {
+            if self.fill().await.is_err() {
+                return;
+            }
+        }
+        std::future::pending().await
+    }
+
     async fn fill(&mut self) -> Result<(), Broken> {
         match poll_fn(|cx| self.input.poll_fill(cx, &mut self.stream)).await? {
             0 => Err(Broken::Closed),

@@ -336,10 +336,12 @@ impl Front {
         told::add_host(&config.welcome, &self.dialogue.stream, config.listen.port, &mut asked);
         let parameters: BTreeMap<_, _> = asked.into_iter().collect();
         let (pool, presence) = pool_of(service, &config, &database, &user)?;
-        let server = pool
-            .dedicate(replication, &parameters)
-            .await
-            .map_err(|refusal| departure::refused(&refusal, &link::describe(&pool)))?;
+        let server = tokio::select! {
+            server = pool.dedicate(replication, &parameters) => server,
+            // Its claim goes with it: a server that others have use for is not closed for nobody.
+            () = self.dialogue.until_gone() => return Err(Departure::Vanished("client unexpected eof")),
+        };
+        let server = server.map_err(|refusal| departure::refused(&refusal, &link::describe(&pool)))?;
         let application = parameters.get("application_name").cloned().unwrap_or_default();
         let identity = service.shared.identity(user, database, application);
         let record =
