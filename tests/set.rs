@@ -223,3 +223,39 @@ async fn a_log_file_that_cannot_be_opened_is_refused() {
     let log = std::fs::read_to_string(&file).unwrap();
     assert!(log.contains("RELOAD command issued"), "{log}");
 }
+
+/// Would break with: a SET that reads the other files of the configuration again, or a RELOAD that does not.
+#[tokio::test]
+async fn a_value_does_not_depend_on_other_files() {
+    let pooler = pooler().start();
+    let folder = pooler.folder();
+    let (password, names, file) =
+        (folder.join("password"), folder.join("resolv.conf"), folder.join("pgbouncer.ini"));
+    std::fs::write(&password, "weir\n").unwrap();
+    std::fs::write(&names, "nameserver 127.0.0.1\n").unwrap();
+    let text = std::fs::read_to_string(&file).unwrap();
+    let entry = format!(
+        "[databases]\nown = host=127.0.0.1 port={} dbname=weir user=weir password_file={}\n",
+        Postgres::shared().port(),
+        password.display()
+    );
+    let general = format!("[pgbouncer]\nresolv_conf = {}\n", names.display());
+    let text = text.replacen("[databases]\n", &entry, 1).replacen("[pgbouncer]\n", &general, 1);
+    std::fs::write(&file, text).unwrap();
+    common::give_to_unprivileged(folder);
+    let mut admin = admin(&pooler).await;
+    assert_eq!(say(&mut admin, "RELOAD").await, "RELOAD");
+    let mut client = Raw::login(pooler.port(), "weir", "weir", "own").await;
+    assert_eq!(client.value("SELECT 1").await.as_deref(), Some("1"));
+    // A changed password waits for the reload,
+    std::fs::write(&password, "wrong\n").unwrap();
+    set(&mut admin, "verbose", "0").await;
+    assert_eq!(say(&mut admin, "RECONNECT").await, "RECONNECT");
+    assert_eq!(client.value("SELECT 2").await.as_deref(), Some("2"));
+    // and files that are gone keep nothing from being set.
+    std::fs::remove_file(&password).unwrap();
+    std::fs::remove_file(&names).unwrap();
+    set(&mut admin, "min_pool_size", "0").await;
+    assert_eq!(client.value("SELECT 3").await.as_deref(), Some("3"));
+    assert_eq!(say(&mut admin, "RELOAD").await, "F0000 RELOAD failed, see logs for additional details");
+}

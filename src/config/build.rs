@@ -1,7 +1,7 @@
 //! From checked values to the model: what no setting can tell alone is found here.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +12,22 @@ use super::model::{
     Auth, AuthMethod, ClientTimeouts, Config, Database, Dns, Limits, Listen, Log, LogFormat, PoolDefaults,
     PoolMode, StatementLimits, StatsTerms, UnixListen, User, Welcome,
 };
+use super::outside::Outside;
 use super::resolve::{Resolved, Values};
 use super::{care, database, lookup, peers, settings, system};
 
 /// Builds the model; it is of use only when `findings` has no errors then.
-pub(super) fn build(resolved: &Resolved, file: &Path, findings: &mut Findings) -> Config {
+pub(super) fn build(
+    resolved: &Resolved,
+    file: &Path,
+    outside: &mut Outside,
+    findings: &mut Findings,
+) -> Config {
     let general = &resolved.general;
     let mut config = Config {
         file: path(general, "conffile").unwrap_or_else(|| file.to_owned()),
         process: system::process(general),
-        listen: listen(general, findings),
+        listen: listen(general, outside, findings),
         auth: auth(general),
         limits: limits(general),
         tcp: system::tcp(general, findings),
@@ -34,10 +40,10 @@ pub(super) fn build(resolved: &Resolved, file: &Path, findings: &mut Findings) -
         users: BTreeMap::new(),
         ignore_startup_parameters: lower(general.words("ignore_startup_parameters")),
         welcome: welcome(general),
-        dns: dns(general, findings),
+        dns: dns(general, outside, findings),
         peering: peers::peering(general),
         workers: usize::try_from(general.number("workers").unwrap_or(1)).unwrap_or(1),
-        metrics_listen: metrics_listen(general, findings),
+        metrics_listen: metrics_listen(general, outside, findings),
     };
     if config.listen.addresses.is_empty() && config.listen.unix.is_none() && findings.errors.is_empty() {
         let text = "nowhere to listen: listen_addr and unix_socket_dir are both empty".to_owned();
@@ -45,7 +51,7 @@ pub(super) fn build(resolved: &Resolved, file: &Path, findings: &mut Findings) -
     }
     advise_pool_sizes(general, config.pool.min_size, config.pool.size, findings);
     for values in &resolved.groups {
-        entry(&mut config, values, findings);
+        entry(&mut config, values, outside, findings);
     }
     for values in resolved.groups.iter().chain([general]) {
         lookup::advise(values, &config, findings);
@@ -54,10 +60,10 @@ pub(super) fn build(resolved: &Resolved, file: &Path, findings: &mut Findings) -
 }
 
 /// Adds a database or a user.
-fn entry(config: &mut Config, values: &Values, findings: &mut Findings) {
+fn entry(config: &mut Config, values: &Values, outside: &mut Outside, findings: &mut Findings) {
     match &values.section {
         Section::Database(name) => {
-            let Some(database) = database::database(values, config, findings) else { return };
+            let Some(database) = database::database(values, config, outside, findings) else { return };
             advise_database(config, &database, values, findings);
             if name == "*" {
                 config.fallback = Some(Arc::new(database));
@@ -99,10 +105,10 @@ fn advise_pool_sizes(values: &Values, min: u32, size: Option<u32>, findings: &mu
     }
 }
 
-fn listen(general: &Values, findings: &mut Findings) -> Listen {
+fn listen(general: &Values, outside: &mut Outside, findings: &mut Findings) -> Listen {
     let mut addresses = Vec::new();
     for word in general.words("listen_addr") {
-        match addresses_of(word) {
+        match addresses_of(word, outside) {
             Some(found) => addresses.extend(found),
             None => error(
                 general,
@@ -132,22 +138,22 @@ fn unix(general: &Values) -> Option<UnixListen> {
 }
 
 /// The addresses that a word of `listen_addr` stands for.
-fn addresses_of(word: &str) -> Option<Vec<IpAddr>> {
+fn addresses_of(word: &str, outside: &mut Outside) -> Option<Vec<IpAddr>> {
     if word == "*" {
         return Some(vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()]);
     }
     if let Ok(address) = word.parse() {
         return Some(vec![address]);
     }
-    let found: Vec<_> = (word, 0).to_socket_addrs().ok()?.map(|address| address.ip()).collect();
+    let found: Vec<_> = outside.addresses(word, &(word, 0)).iter().map(SocketAddr::ip).collect();
     (!found.is_empty()).then_some(found)
 }
 
-fn metrics_listen(general: &Values, findings: &mut Findings) -> Option<SocketAddr> {
+fn metrics_listen(general: &Values, outside: &mut Outside, findings: &mut Findings) -> Option<SocketAddr> {
     let text = general.text("metrics_listen")?;
     let address = match text.rsplit_once(':') {
         Some(("" | "*", port)) => port.parse().ok().map(|port: u16| (Ipv4Addr::UNSPECIFIED, port).into()),
-        _ => text.to_socket_addrs().ok().and_then(|mut found| found.next()),
+        _ => outside.addresses(text, &text).first().copied(),
     };
     if address.is_none() {
         error(general, "metrics_listen", bad(text, "host:port, such as 127.0.0.1:9127"), findings);
@@ -225,10 +231,10 @@ fn statement_limits(general: &Values) -> StatementLimits {
     }
 }
 
-fn dns(general: &Values, findings: &mut Findings) -> Dns {
+fn dns(general: &Values, outside: &mut Outside, findings: &mut Findings) -> Dns {
     let key = "resolv_conf";
     let mut resolv_conf = path(general, key);
-    if let Some(path) = resolv_conf.take_if(|path| std::fs::read_to_string(path).is_err()) {
+    if let Some(path) = resolv_conf.take_if(|path| outside.is_readable(path).is_err()) {
         // PgBouncer starts all the same.
         let text = format!("{} cannot be read, so the system is asked for names", path.display());
         findings.notice(general.origin(key), &general.section, Some(key), Remark::Advice(text));

@@ -9,13 +9,19 @@ use super::error::{Findings, Problem, Remark};
 use super::hosts::{Balance, Host, Hosts};
 use super::lookup::AuthQuery;
 use super::model::{Config, Database, Secret};
+use super::outside::Outside;
 use super::resolve::Values;
 
 /// Builds the entry, or notes why it cannot be.
-pub(super) fn database(values: &Values, config: &Config, findings: &mut Findings) -> Option<Database> {
+pub(super) fn database(
+    values: &Values,
+    config: &Config,
+    outside: &mut Outside,
+    findings: &mut Findings,
+) -> Option<Database> {
     let hosts = hosts(values, config.pool.unix_socket_dir.as_deref(), findings)?;
     let user = values.text("user").map(str::to_owned);
-    let password = password(values, findings);
+    let password = password(values, outside, findings);
     if password.is_some() && user.is_none() {
         let text = "no effect without user".to_owned();
         let key = if values.text("password").is_some() { "password" } else { "password_file" };
@@ -73,7 +79,7 @@ fn hosts(values: &Values, default_dir: Option<&Path>, findings: &mut Findings) -
     None
 }
 
-fn password(values: &Values, findings: &mut Findings) -> Option<Secret> {
+fn password(values: &Values, outside: &mut Outside, findings: &mut Findings) -> Option<Secret> {
     let Some(file) = values.text("password_file") else {
         return values.text("password").map(|password| Secret::new(password.to_owned()));
     };
@@ -82,11 +88,9 @@ fn password(values: &Values, findings: &mut Findings) -> Option<Secret> {
         error(values, "password_file", problem, findings);
         return None;
     }
-    let problem = match std::fs::read_to_string(file) {
-        Ok(text) => match text.lines().next().filter(|line| !line.is_empty()) {
-            Some(line) => return Some(Secret::new(line.to_owned())),
-            None => format!("the first line of {file} is empty"),
-        },
+    let problem = match outside.secret(Path::new(file)) {
+        Ok(secret) if secret.reveal().is_empty() => format!("the first line of {file} is empty"),
+        Ok(secret) => return Some(secret),
         Err(error) => format!("{file}: {error}"),
     };
     error(values, "password_file", Problem::Unreadable(problem), findings);

@@ -7,6 +7,7 @@ use super::build;
 use super::error::{ConfigErrors, Findings, Notice, Origin, Remark, Section};
 use super::front;
 use super::model::Config;
+use super::outside::Outside;
 use super::raw::{Dialect, Entry, Raw, Value};
 use super::resolve::{self, Environment, Resolved, Values};
 use super::settings::{self, Change, GENERAL, Status};
@@ -29,6 +30,8 @@ pub struct Loaded {
     pub dialect: Dialect,
     /// What the file says, and what was `SET` since.
     raw: Raw,
+    /// What else was read.
+    outside: Outside,
     /// The file that was read. `conffile` may name another one for the next time.
     path: PathBuf,
 }
@@ -70,7 +73,7 @@ impl Config {
     pub fn load(path: &Path, environment: &Environment<'_>) -> Result<Loaded, ConfigErrors> {
         let mut findings = Findings::default();
         let raw = front::read(path, &mut findings);
-        Loaded::of(raw, path, environment, findings)
+        Loaded::of(raw, path, environment, Outside::default(), findings)
     }
 }
 
@@ -79,10 +82,11 @@ impl Loaded {
         raw: Raw,
         path: &Path,
         environment: &Environment<'_>,
+        mut outside: Outside,
         mut findings: Findings,
     ) -> Result<Self, ConfigErrors> {
         let resolved = resolve::resolve(&raw, path, environment, &mut findings);
-        let config = build::build(&resolved, path, &mut findings);
+        let config = build::build(&resolved, path, &mut outside, &mut findings);
         let notices = findings.into_result()?;
         let settings = general(&resolved, path);
         let entries = resolved.groups.iter().flat_map(entries).collect();
@@ -96,12 +100,13 @@ impl Loaded {
             differences,
             dialect,
             raw,
+            outside,
             path: path.to_owned(),
         })
     }
 
-    /// The same with one more general setting, as it was given to `SET`. The file is not read again, so that nothing
-    /// else of it takes effect; variables of the environment are not for the console.
+    /// The same with one more general setting, as it was given to `SET`. No file is read again, so that nothing
+    /// else takes effect; variables of the environment are not for the console.
     ///
     /// # Errors
     ///
@@ -114,7 +119,7 @@ impl Loaded {
         let mut raw = self.raw.clone();
         raw.general.retain(|other| other.key != key);
         raw.general.push(entry);
-        let mut loaded = Self::of(raw, &self.path, environment, Findings::default())?;
+        let mut loaded = Self::of(raw, &self.path, environment, self.outside.clone(), Findings::default())?;
         loaded
             .notices
             .retain(|notice| notice.origin == Origin::Console && notice.key.as_deref() == Some(key));

@@ -22,6 +22,7 @@ mod lenient;
 mod load;
 mod lookup;
 mod model;
+mod outside;
 mod peers;
 mod raw;
 mod report;
