@@ -1,6 +1,6 @@
 //! The old process's side.
 
-use super::wire::{DONE, Kind, LEAVING, SERVING, parse_cancel, peer_uid, send};
+use super::wire::{Kind, LEAVING, SERVING, done_line, parse_cancel, peer_uid, send};
 use super::{PATIENCE, abstract_address};
 use crate::app::listen::Listeners;
 use crate::app::reload::App;
@@ -124,10 +124,10 @@ impl Successor {
             if limited.read_line(&mut line).await? == 0 {
                 return Ok(());
             }
-            if let Some(key) = parse_cancel(&line) {
+            if let Some((mark, key)) = parse_cancel(&line) {
                 let _late_or_done = timeout(PATIENCE, app.service.cancel(&key)).await;
+                self.0.write_all(done_line(mark).as_bytes()).await?;
             }
-            self.0.write_all(DONE).await?;
         }
     }
 }
