@@ -18,6 +18,8 @@ const GREETING: &str = "pgweir takeover 2";
 pub(super) const SERVING: &[u8] = b"serving\n";
 /// The old process accepts no longer.
 pub(super) const LEAVING: &str = "leaving\n";
+/// Begins what an old process says that does not want to be taken over; the reason follows.
+pub(super) const REFUSED: &str = "pgweir refuses: ";
 /// The most sockets that go over; the kernel takes 253.
 const MOST: usize = 128;
 /// Room for the text.
@@ -93,6 +95,9 @@ pub(super) fn receive(stream: impl AsFd) -> io::Result<(u32, Vec<(Kind, OwnedFd)
         }
     }
     let text = String::from_utf8_lossy(text.get(..received.bytes).unwrap_or_default()).into_owned();
+    if let Some(reason) = text.strip_prefix(REFUSED) {
+        return Err(io::Error::other(reason.trim_end()));
+    }
     let mut lines = text.lines();
     if lines.next() != Some(GREETING) {
         return Err(io::Error::other("it is of another version, or about to end"));
