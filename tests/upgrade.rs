@@ -249,6 +249,45 @@ async fn where_nobody_runs_there_is_nothing_to_take_over() {
     assert!(place.answers().await);
 }
 
+/// Would break with: clients that stay paused with the old process, since RESUME reaches the new one.
+#[tokio::test]
+async fn nobody_takes_over_while_paused() {
+    let mut place = Place::new(SETTINGS);
+    let mut old = place.start(&[]);
+    for (pause, resume) in [("PAUSE", "RESUME"), ("PAUSE weir", "RESUME weir")] {
+        place.console(pause).await;
+        let (code, said) = outcome(place.command(&["--takeover"])).await;
+        assert_eq!(code, Some(1));
+        assert!(said.contains("RESUME comes first"), "{said}");
+        place.console(resume).await;
+    }
+    assert!(old.runs() && place.read("pid").trim() == old.pid().to_string());
+    let new = place.start(&["--takeover"]);
+    new.logged("took over from process").await;
+    assert_eq!(old.ended().await, Some(0));
+}
+
+/// Would break with: a pause that comes while a successor starts, and that nothing undoes.
+#[tokio::test]
+async fn a_signal_resumes_the_clients_of_an_old_process() {
+    let mut place = Place::new(SETTINGS);
+    let mut old = place.start(&[]);
+    let mut client = Raw::login(place.port(), "weir", "", "weir").await;
+    let (new, rules) = slow_successor(&mut place);
+    old.logged("a new process asks for the listening sockets").await;
+    old.signal("USR1");
+    old.logged("got SIGUSR1, pausing all activity").await;
+    rules.let_go();
+    new.logged("took over from process").await;
+    old.logged("only SIGUSR2 to this process resumes them").await;
+    client.write(&frontend::query("SELECT 1")).await;
+    old.signal("USR2");
+    let answer = client.read_until_ready().await;
+    assert!(answer.iter().any(|message| message.tag == b'D'), "{}", old.log());
+    client.terminate().await;
+    assert_eq!(old.ended().await, Some(0));
+}
+
 /// Would break with: a process that is sent away by one that is nothing to it but a file of the same path, as in two
 /// containers on one network.
 #[tokio::test]

@@ -98,7 +98,14 @@ fn pause(app: &App) {
 }
 
 fn resume(app: &App) {
-    match app.service.pools.resume(None) {
+    let pools = &app.service.pools;
+    if app.lent.load(Ordering::Acquire) {
+        // Nobody can do it by name any longer.
+        for database in pools.paused_databases() {
+            let _already_resumed = pools.resume(Some(&database));
+        }
+    }
+    match pools.resume(None) {
         Ok(()) => tracing::info!("got SIGUSR2, continuing from PAUSE"),
         Err(OrderError::ShuttingDown) => tracing::info!("got SIGUSR2 while shutting down, ignoring"),
         Err(error) => tracing::info!("got SIGUSR2, but {error}"),
@@ -143,6 +150,10 @@ pub(super) async fn until_the_end(app: &Arc<App>, door: Door, mut signals: Signa
 /// Leaves the sockets to a successor that serves, and goes on to carry out what it asks for.
 async fn part(app: &Arc<App>, mut successor: Successor) {
     app.leave_sockets();
+    let pools = &app.service.pools;
+    if pools.are_paused() || !pools.paused_databases().is_empty() {
+        tracing::warn!("the clients that stay are paused: only SIGUSR2 to this process resumes them");
+    }
     if let Err(error) = successor.release().await {
         tracing::warn!("the new process does not hear that this one leaves: {error}");
     }
@@ -160,7 +171,11 @@ async fn end(
     let mut closing = Box::pin(app.stop_tcp());
     let mut is_closed = false;
     while how != Shutdown::Immediate {
-        app.service.pools.shut_down(how == Shutdown::WaitForServers);
+        // RESUME on the console reaches a successor only, so that SIGUSR2 has to help those who stay here.
+        let may_resume = how == Shutdown::WaitForClients && app.lent.load(Ordering::Acquire);
+        if !may_resume {
+            app.service.pools.shut_down(how == Shutdown::WaitForServers);
+        }
         tokio::select! {
             () = &mut closing, if !is_closed => is_closed = true,
             () = drained(app, how), if is_closed => return tracing::info!("{}", farewell(how)),

@@ -1,6 +1,6 @@
 //! The old process's side.
 
-use super::wire::{DONE, Kind, LEAVING, SERVING, parse_cancel, peer_uid, send};
+use super::wire::{Kind, LEAVING, REFUSED, SERVING, done_line, parse_cancel, peer_uid, send};
 use super::{PATIENCE, abstract_address};
 use crate::app::listen::Listeners;
 use crate::app::reload::App;
@@ -18,6 +18,9 @@ use tokio::time::timeout;
 
 /// The longest line of a successor.
 const LINE: u64 = 2048;
+
+/// Why nobody may take over.
+const PAUSED: &str = "a PAUSE or KILL is in force, RESUME comes first";
 
 /// Where a successor asks.
 #[derive(Debug)]
@@ -92,6 +95,12 @@ async fn hand_over(door: &UnixListener, stream: UnixStream, app: &App) -> io::Re
     }
     tracing::info!("a new process asks for the listening sockets");
     stream.writable().await?;
+    let pools = &app.service.pools;
+    if pools.are_paused() || !pools.paused_databases().is_empty() {
+        // RESUME would reach the new process, and the clients of this one would wait for ever.
+        let _not_heard = stream.try_write(format!("{REFUSED}{PAUSED}\n").as_bytes());
+        return Err(io::Error::other(PAUSED));
+    }
     app.lent.store(true, Ordering::Release);
     send_sockets(door, &stream, app)?;
     let mut stream = BufReader::new(stream);
@@ -129,10 +138,10 @@ impl Successor {
             if limited.read_line(&mut line).await? == 0 {
                 return Ok(());
             }
-            if let Some(key) = parse_cancel(&line) {
+            if let Some((mark, key)) = parse_cancel(&line) {
                 let _late_or_done = timeout(PATIENCE, app.service.cancel(&key)).await;
+                self.0.write_all(done_line(mark).as_bytes()).await?;
             }
-            self.0.write_all(DONE).await?;
         }
     }
 }

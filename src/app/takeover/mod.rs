@@ -27,6 +27,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -35,6 +36,9 @@ use wire::{Kind, SERVING};
 
 /// How long the other side may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How many cancel requests were passed on; their marks are made of it.
+static ASKED: AtomicU64 = AtomicU64::new(0);
 
 /// Why a running process cannot be taken over.
 #[derive(Debug, thiserror::Error)]
@@ -181,13 +185,24 @@ impl Old {
     }
 
     async fn cancel(&self, key: &CancelKey) -> io::Result<()> {
+        // The wait for others who ask does not count: each of them ends in time.
+        let mut stream = self.stream.lock().await;
+        let mark = format!("{}.{}", std::process::id(), ASKED.fetch_add(1, Ordering::Relaxed));
         let ask = async {
-            let mut stream = self.stream.lock().await;
-            stream.write_all(wire::cancel_line(key).as_bytes()).await?;
-            // The connection that asked may be closed only when the cancel has arrived.
-            stream.read_line(&mut String::new()).await
+            stream.write_all(wire::cancel_line(&mark, key).as_bytes()).await?;
+            // The connection that asked may be closed only when the cancel has arrived. Answers that nobody waited for
+            // come before it, maybe even those to a process between the old one and this one.
+            let own = wire::done_line(&mark);
+            let mut answer = String::new();
+            while answer != own {
+                answer.clear();
+                if stream.read_line(&mut answer).await? == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+            }
+            Ok(())
         };
-        timeout(PATIENCE, ask).await?.map(drop)
+        timeout(PATIENCE, ask).await?
     }
 }
 
@@ -224,4 +239,52 @@ impl Elsewhere for Olds {
 /// Turns an abstract name into an address.
 fn abstract_address(name: &str) -> io::Result<UnixAddress> {
     UnixAddress::from_abstract_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Would break with: an answer that is taken for that of the request before, which came too late.
+    #[tokio::test(start_paused = true)]
+    async fn a_late_answer_is_not_taken_for_another() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let old = Arc::new(Old::new(near).unwrap());
+        far.set_nonblocking(true).unwrap();
+        let mut far = BufReader::new(tokio::net::UnixStream::from_std(far).unwrap());
+        let key = |process| CancelKey { process, secret: vec![7; 4].into() };
+        assert_eq!(old.cancel(&key(1)).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let asked = Arc::clone(&old);
+        let second = tokio::spawn(async move { asked.cancel(&key(2)).await });
+        let mut marks = Vec::new();
+        for process in [1, 2] {
+            let mut line = String::new();
+            far.read_line(&mut line).await.unwrap();
+            let (mark, asked) = wire::parse_cancel(&line).unwrap();
+            assert_eq!(asked.process, process);
+            marks.push(mark.to_owned());
+        }
+        far.write_all(wire::done_line(&marks[0]).as_bytes()).await.unwrap();
+        // Far less than the patience: it is still waited for.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!second.is_finished());
+        far.write_all(wire::done_line(&marks[1]).as_bytes()).await.unwrap();
+        second.await.unwrap().unwrap();
+    }
+
+    /// Would break with: a wait for another's turn that uses up one's own time.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_another_has_all_his_time_left() {
+        let (near, _far) = UnixStream::pair().unwrap();
+        let old = Arc::new(Old::new(near).unwrap());
+        let begun = tokio::time::Instant::now();
+        let ask = |process| {
+            let old = Arc::clone(&old);
+            tokio::spawn(async move { old.cancel(&CancelKey { process, secret: vec![7; 4].into() }).await })
+        };
+        for task in [ask(1), ask(2)] {
+            assert!(task.await.unwrap().is_err());
+        }
+        assert!(begun.elapsed() >= 2 * PATIENCE);
+    }
 }

@@ -13,13 +13,13 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
 /// The first line; another version of this conversation has another one.
-const GREETING: &str = "pgweir takeover 1";
+const GREETING: &str = "pgweir takeover 2";
 /// The successor serves.
 pub(super) const SERVING: &[u8] = b"serving\n";
 /// The old process accepts no longer.
 pub(super) const LEAVING: &str = "leaving\n";
-/// A cancel request has arrived.
-pub(super) const DONE: &[u8] = b"done\n";
+/// Begins what an old process says that does not want to be taken over; the reason follows.
+pub(super) const REFUSED: &str = "pgweir refuses: ";
 /// The most sockets that go over; the kernel takes 253.
 const MOST: usize = 128;
 /// Room for the text.
@@ -95,6 +95,9 @@ pub(super) fn receive(stream: impl AsFd) -> io::Result<(u32, Vec<(Kind, OwnedFd)
         }
     }
     let text = String::from_utf8_lossy(text.get(..received.bytes).unwrap_or_default()).into_owned();
+    if let Some(reason) = text.strip_prefix(REFUSED) {
+        return Err(io::Error::other(reason.trim_end()));
+    }
     let mut lines = text.lines();
     if lines.next() != Some(GREETING) {
         return Err(io::Error::other("it is of another version, or about to end"));
@@ -111,15 +114,22 @@ pub(super) fn peer_uid(stream: impl AsFd) -> io::Result<u32> {
     Ok(rustix::net::sockopt::socket_peercred(stream)?.uid.as_raw())
 }
 
-/// A cancel request as a line.
-pub(super) fn cancel_line(key: &CancelKey) -> String {
-    format!("cancel {} {}\n", key.process, hex(&key.secret))
+/// A cancel request as a line, with a mark that its answer bears: who asks may have given up the one before, whose answer
+/// comes all the same.
+pub(super) fn cancel_line(mark: &str, key: &CancelKey) -> String {
+    format!("cancel {mark} {} {}\n", key.process, hex(&key.secret))
 }
 
-/// The cancel request that a line asks for.
-pub(super) fn parse_cancel(line: &str) -> Option<CancelKey> {
-    let (process, secret) = line.strip_prefix("cancel ")?.trim_end().split_once(' ')?;
-    Some(CancelKey { process: process.parse().ok()?, secret: unhex(secret)?.into() })
+/// The cancel request that a line asks for, and its mark.
+pub(super) fn parse_cancel(line: &str) -> Option<(&str, CancelKey)> {
+    let (mark, key) = line.strip_prefix("cancel ")?.trim_end().split_once(' ')?;
+    let (process, secret) = key.split_once(' ')?;
+    Some((mark, CancelKey { process: process.parse().ok()?, secret: unhex(secret)?.into() }))
+}
+
+/// The answer: the cancel request with this mark has arrived.
+pub(super) fn done_line(mark: &str) -> String {
+    format!("done {mark}\n")
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -157,8 +167,8 @@ mod tests {
     #[test]
     fn a_cancel_request_survives_the_way() {
         let key = CancelKey { process: 7, secret: vec![0, 1, 255, 16].into() };
-        assert_eq!(parse_cancel(&cancel_line(&key)), Some(key));
-        assert_eq!(parse_cancel("cancel 7"), None);
-        assert_eq!(parse_cancel("cancel 7 0g"), None);
+        assert_eq!(parse_cancel(&cancel_line("1.2", &key)), Some(("1.2", key)));
+        assert_eq!(parse_cancel("cancel 1.2 7"), None);
+        assert_eq!(parse_cancel("cancel 1.2 7 0g"), None);
     }
 }
