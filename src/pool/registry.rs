@@ -159,11 +159,12 @@ impl Pools {
     }
 
     /// All pools, in the order of their names. Of two of one name that of the clients is listed, and not the one over
-    /// which secrets are asked for.
+    /// which secrets are asked for. Of those, none is listed whose name anybody can have made up.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<ServerPool>> {
         let inner = self.lock();
-        let asking = inner.lookups.iter().filter(|(id, _)| !inner.pools.contains_key(id));
+        let asking =
+            inner.lookups.iter().filter(|(id, pool)| !inner.pools.contains_key(id) && !pool.is_passing());
         let mut pools: Vec<_> =
             inner.pools.values().cloned().chain(asking.map(|(_, pool)| Arc::clone(pool))).collect();
         drop(inner);
