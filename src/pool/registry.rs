@@ -31,6 +31,8 @@ pub(super) struct Inner {
     pub(super) headcounts: (Headcount, Headcount),
     databases: HashMap<String, Arc<Quota>>,
     users: HashMap<String, Arc<Quota>>,
+    /// The configuration that was last taken over; `None` before any was.
+    config: Option<Config>,
     /// Connections over which secrets are asked for, by entry and `auth_user`.
     pub(super) lookups: HashMap<PoolId, Arc<ServerPool>>,
 }
@@ -151,7 +153,9 @@ impl Pools {
         let unlimited = || Arc::new(Quota::new(None));
         let pool = Arc::new(Quota::new(lookup.pool.size));
         let quotas = Quotas { pool, database: unlimited(), user: unlimited() };
-        let settings = lookup.pool.clone();
+        // Whoever asks may have read the configuration before it was another one.
+        let in_force = inner.config.as_ref().and_then(|config| config.lookup_pool(&id.database, &id.user));
+        let settings = in_force.unwrap_or_else(|| lookup.pool.clone());
         let pool = Pool::start(id.clone(), settings, self.connector.clone(), quotas, self.shared.clone());
         pool.hold_back(inner.gates.hold_back(&id.database));
         inner.lookups.insert(id, Arc::clone(&pool));
@@ -183,6 +187,7 @@ impl Pools {
     pub fn reconfigure(&self, config: &Config) -> Vec<Arc<ServerPool>> {
         self.whereabouts().reconfigure(config);
         let mut inner = self.lock();
+        inner.config = Some(config.clone());
         let mut gone = Vec::new();
         inner.gates.retain(|database| config.database(database).is_some());
         let Inner { pools, databases, users, lookups, .. } = &mut *inner;
