@@ -448,3 +448,16 @@ async fn names_that_anybody_makes_up_leave_nothing_behind() {
     let look = format!("SELECT (count(*) = 0)::int::int8 FROM pg_stat_activity WHERE datname = '{database}'");
     common::look::seen(postgres(), &look, &[]).await;
 }
+
+/// Would break with: an entry `*` that has a say in the console's users.
+#[tokio::test]
+async fn the_place_that_the_entry_star_names_is_not_the_consoles() {
+    let star = format!("host=127.0.0.1 port={}", postgres().port());
+    let pooler = pooler()
+        .await
+        .setting("admin_users", "admin,dyn")
+        .setting("auth_dbname", "weir")
+        .database("*", &format!("{star} auth_dbname=pgbouncer"))
+        .start();
+    log_in(&pooler, "dyn", "dyn", "pgbouncer").await.unwrap();
+}

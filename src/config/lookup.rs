@@ -94,7 +94,9 @@ impl Config {
     /// is.
     #[must_use]
     pub fn nowhere_to_ask(&self, database: &str) -> Option<&str> {
-        let own = self.database(database).map(|entry| &entry.auth);
+        // As above, the console goes by what is said in general, and not by `*`.
+        let is_console = matches!(database, "pgbouncer" | "pgweir");
+        let own = self.database(database).filter(|_| !is_console).map(|entry| &entry.auth);
         let user = own.and_then(|own| own.user.as_ref()).or(self.auth.query.user.as_ref())?;
         let place = own.and_then(|own| own.dbname.as_deref()).or(self.auth.query.dbname.as_deref())?;
         self.lookup_pool(place, user).is_none().then_some(place)
