@@ -421,3 +421,43 @@ async fn a_pause_holds_the_question_back_too() {
     assert_eq!(late.value("SELECT session_user").await.unwrap(), "dyn");
     assert_eq!(raw.value("SELECT session_user").await.unwrap(), "dyn");
 }
+
+/// Would break with: names that anybody makes up in what is shown, connections to them that stay, or an answer that
+/// tells before any proof which databases there are.
+#[tokio::test]
+async fn names_that_anybody_makes_up_leave_nothing_behind() {
+    prepare().await;
+    let database = postgres().fresh_database().await;
+    let pooler = pooler().await.setting("autodb_idle_timeout", 1).start();
+    log_in(&pooler, "dyn", "dyn", "weir").await.unwrap();
+    for number in 0..3 {
+        let mut raw = Raw::open(pooler.port()).await;
+        let name = format!("madeup{number}");
+        raw.write(&common::frontend::startup(
+            common::frontend::VERSION_3_0,
+            &[("user", "dyn"), ("database", &name)],
+        ))
+        .await;
+        assert_eq!(raw.read().await.tag, b'R', "a question, as for any other");
+        assert_eq!(refusal(&pooler, "dyn", "dyn", &name).await, wrong("dyn"));
+    }
+    assert_eq!(refusal(&pooler, "dyn", "wrong", &database).await, wrong("dyn"));
+    let pools = pooler.console("SHOW POOLS").await;
+    let shown = |name: &str| pools.iter().any(|row| row[0].as_deref() == Some(name));
+    assert!(!shown("madeup0") && !shown(&database) && shown("weir"), "{pools:?}");
+    let look = format!("SELECT (count(*) = 0)::int::int8 FROM pg_stat_activity WHERE datname = '{database}'");
+    common::look::seen(postgres(), &look, &[]).await;
+}
+
+/// Would break with: an entry `*` that has a say in the console's users.
+#[tokio::test]
+async fn the_place_that_the_entry_star_names_is_not_the_consoles() {
+    let star = format!("host=127.0.0.1 port={}", postgres().port());
+    let pooler = pooler()
+        .await
+        .setting("admin_users", "admin,dyn")
+        .setting("auth_dbname", "weir")
+        .database("*", &format!("{star} auth_dbname=pgbouncer"))
+        .start();
+    log_in(&pooler, "dyn", "dyn", "pgbouncer").await.unwrap();
+}

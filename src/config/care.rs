@@ -25,6 +25,9 @@ pub struct Care {
     pub guard: Option<&'static str>,
     /// Clean servers in every mode, not in session mode alone (`server_reset_query_always`).
     pub resets_always: bool,
+    /// Secrets are asked for here under a name that only `*` stands for, which anybody can make up: shown nowhere, and
+    /// forgotten as soon as it is not used.
+    pub is_passing: bool,
     /// Cut sessions whose server is to be replaced, as soon as they are outside of a transaction (`server_fast_close`).
     pub fast_close: bool,
     /// What is logged of them.
@@ -88,6 +91,7 @@ pub(super) fn care(general: &Values) -> Care {
         check,
         connect_query: String::new(),
         guard: None,
+        is_passing: false,
         resets_always: general.is_on("server_reset_query_always"),
         fast_close: general.is_on("server_fast_close"),
         lines: ServerLines {

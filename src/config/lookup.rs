@@ -24,6 +24,8 @@ pub struct AuthQuery {
 pub struct Lookup {
     /// The entry of `[databases]` in which it is asked.
     pub database: String,
+    /// Whether the configuration has that name, and not just `*` for it.
+    pub is_named: bool,
     /// `auth_user`.
     pub user: String,
     /// `auth_query`, with the user's name as `$1`.
@@ -36,6 +38,9 @@ pub struct Lookup {
 
 /// Connections for questions to one database: one works while the other is dialled or has fallen behind.
 const CONNECTIONS: u32 = 2;
+
+/// Idle time after which connections go that only `*` stands for.
+const PASSING: Duration = Duration::from_secs(60);
 
 /// Longest wait where `client_login_timeout` is off.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -77,6 +82,7 @@ impl Config {
         let database = pick(|auth| &auth.dbname).map(String::as_str).or(here)?;
         Some(Lookup {
             pool: self.lookup_pool(database, user)?,
+            is_named: self.is_named(database),
             database: database.to_owned(),
             user: user.clone(),
             query: query.as_str().into(),
@@ -88,7 +94,9 @@ impl Config {
     /// is.
     #[must_use]
     pub fn nowhere_to_ask(&self, database: &str) -> Option<&str> {
-        let own = self.database(database).map(|entry| &entry.auth);
+        // As above, the console goes by what is said in general, and not by `*`.
+        let is_console = matches!(database, "pgbouncer" | "pgweir");
+        let own = self.database(database).filter(|_| !is_console).map(|entry| &entry.auth);
         let user = own.and_then(|own| own.user.as_ref()).or(self.auth.query.user.as_ref())?;
         let place = own.and_then(|own| own.dbname.as_deref()).or(self.auth.query.dbname.as_deref())?;
         self.lookup_pool(place, user).is_none().then_some(place)
@@ -127,7 +135,19 @@ impl Config {
             settings.care.guard = Some(BUILT_IN_FIRST);
         }
         settings.care.connect_query.clear();
+        if !self.is_named(database) {
+            settings.care.is_passing = true;
+            let limits = [settings.server_idle_timeout, self.crowd.autodb_idle, Some(PASSING)];
+            settings.server_idle_timeout = limits.into_iter().flatten().min();
+        }
         Some(settings)
+    }
+
+    /// Whether the configuration has this name, be it as an `auth_dbname`: else it is a client's, and `*` stands for it.
+    fn is_named(&self, database: &str) -> bool {
+        let entries = self.databases.values().chain(&self.fallback).map(|entry| &entry.auth);
+        let mut places = std::iter::once(&self.auth.query).chain(entries).map(|auth| auth.dbname.as_deref());
+        self.databases.contains_key(database) || places.any(|place| place == Some(database))
     }
 
     /// Whether no other query is asked than the one that comes with PgBouncer, which needs nothing but built-in names.

@@ -13,6 +13,10 @@ use tokio::time::Instant;
 /// there are so many.
 const FEW: usize = 64;
 
+/// How long an empty pool is kept over which secrets were asked for under a name that only `*` stands for: long enough to
+/// remember that its logins fail.
+const PASSING: Duration = Duration::from_secs(60);
+
 /// Clients by a name.
 #[derive(Debug)]
 pub(super) struct Headcount {
@@ -133,6 +137,9 @@ impl Pools {
                 if pool.is_former() { Some(Duration::ZERO) } else { own.into_iter().chain(auto).min() };
             limit.is_some_and(|limit| pool.unused_for(now).is_some_and(|unused| unused >= limit))
         };
+        inner.lookups.retain(|_, pool| {
+            !pool.is_passing() || pool.unused_for(now).is_none_or(|unused| unused < PASSING)
+        });
         let mut gone = Vec::new();
         inner.pools.retain(|_, pool| {
             let keeps = !unused(pool);
@@ -173,6 +180,11 @@ impl<C: Connector> Pool<C> {
             return None;
         }
         Some(now.saturating_duration_since(*since.get_or_insert(now)))
+    }
+
+    /// Whether its name is one that anybody can have made up, see [`crate::config::Care::is_passing`].
+    pub(super) fn is_passing(&self) -> bool {
+        self.settings.load().care.is_passing
     }
 
     /// Whether new clients of its database get another pool, since the entry has another user now.

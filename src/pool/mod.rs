@@ -42,6 +42,7 @@ pub use whereabouts::{Site, Whereabouts};
 use crate::config::PoolSettings;
 use crate::server::{DialError, Parameters};
 use crate::stats::{Gauge, GaugeGuard, Peer, Roll, ServerRecord, ServerState, Traffic, micros};
+use crate::wire::sqlstate;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use attic::Attic;
 use health::Health;
@@ -110,6 +111,19 @@ pub enum Refusal {
     /// The pool is gone.
     #[error("the pool is closed")]
     Closed,
+}
+
+impl Refusal {
+    /// Whether the server said that it has no such database.
+    #[must_use]
+    pub fn is_for_no_database(&self) -> bool {
+        match self {
+            Self::LoginFailing(error) | Self::LoginFailed(error) => {
+                matches!(&**error, DialError::Refused { code, .. } if code == sqlstate::INVALID_CATALOG_NAME)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Names a pool.

@@ -33,6 +33,8 @@ pub(super) struct Inner {
     pub(super) headcounts: (Headcount, Headcount),
     databases: HashMap<String, Arc<Quota>>,
     users: HashMap<String, Arc<Quota>>,
+    /// The configuration that was last taken over; `None` before any was.
+    config: Option<Config>,
     /// Connections over which secrets are asked for, by entry and `auth_user`.
     pub(super) lookups: HashMap<PoolId, Arc<ServerPool>>,
 }
@@ -162,7 +164,9 @@ impl Pools {
         let unlimited = || Arc::new(Quota::new(None));
         let pool = Arc::new(Quota::new(lookup.pool.size));
         let quotas = Quotas { pool, database: unlimited(), user: unlimited() };
-        let settings = lookup.pool.clone();
+        // Whoever asks may have read the configuration before it was another one.
+        let in_force = inner.config.as_ref().and_then(|config| config.lookup_pool(&id.database, &id.user));
+        let settings = in_force.unwrap_or_else(|| lookup.pool.clone());
         let held = inner.gates.hold_back(&id.database);
         let (connector, shared) = (self.connector.clone(), self.shared.clone());
         let pool = Pool::start(id.clone(), settings, connector, quotas, shared, held);
@@ -171,11 +175,12 @@ impl Pools {
     }
 
     /// All pools, in the order of their names. Of two of one name that of the clients is listed, and not the one over
-    /// which secrets are asked for.
+    /// which secrets are asked for. Of those, none is listed whose name anybody can have made up.
     #[must_use]
     pub fn list(&self) -> Vec<Arc<ServerPool>> {
         let inner = self.lock();
-        let asking = inner.lookups.iter().filter(|(id, _)| !inner.pools.contains_key(id));
+        let asking =
+            inner.lookups.iter().filter(|(id, pool)| !inner.pools.contains_key(id) && !pool.is_passing());
         let mut pools: Vec<_> =
             inner.pools.values().cloned().chain(asking.map(|(_, pool)| Arc::clone(pool))).collect();
         drop(inner);
@@ -194,6 +199,7 @@ impl Pools {
     pub fn reconfigure(&self, config: &Config) -> Vec<Arc<ServerPool>> {
         self.whereabouts().reconfigure(config);
         let mut inner = self.lock();
+        inner.config = Some(config.clone());
         let mut gone = Vec::new();
         inner.gates.retain(|database| config.database(database).is_some());
         let Inner { pools, databases, users, lookups, .. } = &mut *inner;

@@ -132,6 +132,10 @@ async fn look_up(
         "cannot look up a user: {error}"
     );
     Err(match error {
+        // Who has proved nothing is not told which databases there are.
+        LookupError::NoServer(refusal) if !lookup.is_named && refusal.is_for_no_database() => {
+            return Ok(None);
+        }
         LookupError::NoServer(refusal) => departure::refused(
             &refusal,
             "auth_query, which knows the user, found no server connection in time.",
