@@ -38,12 +38,10 @@ const fn difference(key: &'static str, when: When, text: &'static str) -> Differ
 /// In the order of the keys.
 #[rustfmt::skip]
 pub(in crate::config) const DIFFERENCES: &[Difference] = &[
-    difference("log_connections", When::Is(&["1"]), "the lines have other words; `log_format = json` makes them easy to read for programs"),
     difference("max_client_prepared_bytes", When::IsNot(&["0"]), "a client's named statements are limited, which PgBouncer's are not; 0 takes the limit away"),
     difference("max_client_prepared_statements", When::IsNot(&["0"]), "a client's named statements are limited, which PgBouncer's are not; 0 takes the limit away"),
     difference("max_prepared_bytes", When::IsNot(&["0"]), "the memory of all named statements is limited, which PgBouncer's is not; 0 takes the limit away"),
     difference("max_prepared_statements", When::IsNot(&["0"]), "in transaction mode PREPARE, EXECUTE and DEALLOCATE in SQL text are followed as well, which PgBouncer does not do"),
-    difference("peer_id", When::IsNot(&["0"]), "more than 16383 is refused, which PgBouncer lets through although it does not fit a cancel key"),
     difference("pool_mode", When::Is(&["transaction", "statement"]), "a client stays with its server while that holds something which only that server knows, such as statements that are not followed"),
     difference("server_round_robin", When::Is(&["0"]), "the server used last is that of the client's own thread where there is one"),
     difference("share_unnamed_statements", When::Is(&["1"]), "an unnamed statement that comes again and again is prepared once for all clients; 0 leaves them as they are"),
