@@ -99,8 +99,10 @@ async fn the_query_behind_a_forwarded_cancel_is_not_hit() {
 async fn a_circle_ends() {
     let (one, two) = (free_port(), free_port());
     let ring = |id: u16, own: u16, other: u16| {
+        // What a stranger's key comes to is told at length only.
         Pgweir::builder(Postgres::shared())
             .setting("peer_id", id)
+            .setting("verbose", 1)
             .port(own)
             .peer(9, &format!("host=127.0.0.1 port={other}"))
             .start()
@@ -118,7 +120,7 @@ async fn a_circle_ends() {
 #[tokio::test]
 async fn keys_of_nobody_harm_nobody() {
     let ports = [(1, free_port()), (2, free_port())];
-    let pooler = member(1, &ports).start();
+    let pooler = member(1, &ports).setting("verbose", 1).start();
     // Its own, of nobody; of a peer that is not there; of a peer that is down; of no group at all.
     for key in [
         &[1, 1, 0, 4, 5, 6, 7, 3][..],
@@ -297,8 +299,8 @@ async fn pgbouncer_is_one_of_the_group() {
     // A circle through both kinds: what is for peer 9 goes round between them, and ends.
     let (here, there) = (free_port(), free_port());
     let ring = |id: u16, own: u16, other: u16| {
-        let builder = Pgweir::builder(Postgres::shared()).setting("peer_id", id).port(own);
-        builder.peer(9, &format!("host=127.0.0.1 port={other}"))
+        let builder = Pgweir::builder(Postgres::shared()).setting("peer_id", id).setting("verbose", 1);
+        builder.port(own).peer(9, &format!("host=127.0.0.1 port={other}"))
     };
     let (ours, theirs) = (ring(1, here, there).start(), ring(2, there, here).program(&program).start());
     for port in [here, there] {
