@@ -93,7 +93,6 @@ async fn hand_over(door: &UnixListener, stream: UnixStream, app: &App) -> io::Re
     if uid != 0 && uid != rustix::process::geteuid().as_raw() {
         return Err(io::Error::other(format!("it runs as another user (uid {uid})")));
     }
-    tracing::info!("a new process asks for the listening sockets");
     stream.writable().await?;
     let pools = &app.service.pools;
     if pools.are_paused() || !pools.paused_databases().is_empty() {
@@ -103,6 +102,7 @@ async fn hand_over(door: &UnixListener, stream: UnixStream, app: &App) -> io::Re
     }
     app.lent.store(true, Ordering::Release);
     send_sockets(door, &stream, app)?;
+    tracing::info!("a new process asks for the listening sockets, and has them");
     let mut stream = BufReader::new(stream);
     let mut line = Vec::new();
     // It may take its time to start; until it serves, this process does.
